@@ -1,0 +1,85 @@
+# The Rich Regime. `make` lists the targets; the two that matter to a reader are
+# `make reproduce` and `make test`. Each sets up its own environment in .venv.
+
+PYTHON ?= python3
+PORT ?= 8000
+CHAPTER ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+BOOK := $(PY) -m widthlab.book
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONNOUSERSITE := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test html serve clean lock lint format unit nbval execute bench
+
+help:
+	@echo "The Rich Regime: what you can run"
+	@echo
+	@echo "  make reproduce   run every chapter from scratch, compare its verdicts with the"
+	@echo "                   committed ones, build the site, print the scoreboard"
+	@echo "  make test        lint, types, unit tests, doctests, and every chapter's outputs"
+	@echo
+	@echo "  make html        render the site from the stored outputs into _build/html"
+	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
+	@echo "  make clean       remove what builds and tests create (the environment stays)"
+	@echo
+	@echo "  make unit, nbval, lint    one part of make test"
+	@echo "  make format      let ruff rewrite the code in the house style"
+	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
+	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
+	@echo "  make bench       speed against this machine's matrix product (see benchmarks/)"
+	@echo
+	@echo "The environment is made on first use from $(PYTHON) (PYTHON=... for another; 3.11 to 3.13)."
+
+# The stamp holds a digest of the two files that define the environment. A newer
+# time stamp alone (a fresh checkout, a switched branch) installs nothing.
+$(STAMP): requirements.lock pyproject.toml
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/install
+
+reproduce: $(STAMP)
+	@$(BOOK) reproduce
+
+test: $(STAMP)
+	@$(PY) tests/run.py
+
+html: $(STAMP)
+	@$(BOOK) html
+
+serve: $(STAMP)
+	@test -f _build/html/index.html || $(BOOK) html
+	@echo "http://localhost:$(PORT)  (Ctrl-C to stop)"
+	@$(PY) -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+clean:
+	rm -rf _build .cache .pytest_cache .ruff_cache .hypothesis
+	find lib tests benchmarks chapters \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+	  -prune -exec rm -rf {} +
+
+lint: $(STAMP)
+	@$(PY) tests/run.py lint format types
+
+format: $(STAMP)
+	@$(PY) -m ruff check --fix lib tests benchmarks
+	@$(PY) -m ruff format lib tests benchmarks
+
+unit: $(STAMP)
+	@$(PY) tests/run.py unit doctest
+
+nbval: $(STAMP)
+	@$(PY) tests/run.py nbval verdicts
+
+execute: $(STAMP)
+	@$(BOOK) execute $(CHAPTER)
+
+bench: $(STAMP)
+	@$(PY) benchmarks/training.py
+
+lock: $(STAMP)
+	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \
+	  --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
+	  --quiet -o requirements.lock
