@@ -1,0 +1,182 @@
+"""From decoded integers to the arrays an experiment trains on."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Integer, Shaped
+
+from widthlab.data.raw import Raw, balanced_order, content_sha256
+from widthlab.data.spec import SOURCES, DataSpec
+
+_BLOCK = 4096  # rows at a time: CIFAR-10 in int64 would otherwise take 1.2 GB
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Arrays ready for training, all read-only.
+
+    Attributes:
+        spec: The specification this was loaded from.
+        x_train: Inputs, float32.
+        y_train: Targets: int32 class indices, or float32 with one column an output.
+        x_test: Test inputs, prepared with the training set's statistics.
+        y_test: Test targets.
+        classes: Names of the classes, by index.
+        sha256: Names the content: SHA-256 over the decoded integers actually used and
+            the canonical JSON of the spec. Floats are left out on purpose: they follow
+            from these two, and their last bits may depend on the platform.
+    """
+
+    spec: DataSpec
+    x_train: Float[np.ndarray, "n d"]
+    y_train: Shaped[np.ndarray, "n ..."]
+    x_test: Float[np.ndarray, "m d"]
+    y_test: Shaped[np.ndarray, "m ..."]
+    classes: tuple[str, ...]
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only: they are cached and shared."""
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            array.setflags(write=False)
+
+    @property
+    def input_dim(self) -> int:
+        """Length of one input row."""
+        return self.x_train.shape[1]
+
+    @property
+    def output_dim(self) -> int:
+        """Number of network outputs the targets ask for."""
+        return self.spec.output_dim
+
+
+@functools.lru_cache(maxsize=4)
+def load_dataset(spec: DataSpec) -> Dataset:
+    """Load what `spec` describes; see `DataSpec.load`."""
+    raw = _select(spec)
+    prepare = _preprocessor(spec, raw.x_train)
+    x_train, y_train = prepare(raw.x_train), raw.y_train
+    k = len(SOURCES[spec.name].classes)
+    if spec.variant != "plain":
+        partner = -x_train if spec.variant == "antipodal" else x_train
+        x_train = np.concatenate([x_train, partner])
+        y_train = np.concatenate([y_train, (y_train + 1) % k])
+    content = content_sha256(raw.x_train, raw.y_train, raw.x_test, raw.y_test)
+    canonical = json.dumps(spec.to_json(), sort_keys=True, separators=(",", ":"))
+    return Dataset(
+        spec=spec,
+        x_train=x_train,
+        y_train=encode_targets(y_train, k, spec.targets),
+        x_test=prepare(raw.x_test),
+        y_test=encode_targets(raw.y_test, k, spec.targets),
+        classes=SOURCES[spec.name].classes,
+        sha256=hashlib.sha256(f"{content}{canonical}".encode()).hexdigest(),
+    )
+
+
+def _select(spec: DataSpec) -> Raw:
+    """The decoded rows that `spec` uses, in its order (for variants: the first half)."""
+    n_train = spec.train_size if spec.variant == "plain" else spec.train_size // 2
+    if spec.name == "gaussian-mixture":
+        from widthlab.data.packaged import gaussian_mixture
+
+        return gaussian_mixture(
+            n_train, spec.test_size, spec.input_dim, spec.subset_seed
+        )
+    if spec.name in ("mnist-5k", "digits"):
+        from widthlab.data.packaged import load_packaged
+
+        raw = load_packaged(spec.name)
+    else:
+        from widthlab.data.download import load_downloaded
+
+        raw = load_downloaded(spec.name)
+    tag = f"{spec.name}/subset/{spec.subset_seed}"
+    train = balanced_order(raw.y_train, f"{tag}/train")[:n_train]
+    test = balanced_order(raw.y_test, f"{tag}/test")[: spec.test_size]
+    gray = _luma if spec.grayscale else np.ascontiguousarray
+    return Raw(
+        gray(raw.x_train[train]),
+        raw.y_train[train],
+        gray(raw.x_test[test]),
+        raw.y_test[test],
+    )
+
+
+def _luma(x: Integer[np.ndarray, "n d"]) -> Integer[np.ndarray, "n d//3"]:
+    """Rec. 601 luma of channel-first colour rows, rounded to the nearest integer."""
+    red, green, blue = np.split(x.astype(np.uint32), 3, axis=1)
+    return ((299 * red + 587 * green + 114 * blue + 500) // 1000).astype(np.uint8)
+
+
+def _preprocessor(
+    spec: DataSpec, base: Integer[np.ndarray, "n d"]
+) -> Callable[[np.ndarray], np.ndarray]:
+    r"""The map from integer rows to float32 inputs, fixed by the training rows `base`.
+
+    With $s = \sum_i x_i$ over the n rows, $n x - s$ is n times the centred row, an
+    exact integer. Only the final square root and division round, and IEEE 754 fixes
+    both, so the result does not depend on summation order.
+    """
+    if spec.preprocess == "raw01":
+        return lambda x: (x / SOURCES[spec.name].scale).astype(np.float32)
+    n, total = len(base), base.sum(axis=0, dtype=np.int64)
+
+    def centred(block: np.ndarray) -> np.ndarray:
+        return n * block.astype(np.int64) - total
+
+    def row_norm(rows: np.ndarray) -> np.ndarray:
+        norm = np.sqrt(np.square(rows).sum(axis=1, keepdims=True).astype(np.float64))
+        if not norm.all():
+            raise ValueError(
+                f"preprocess 'unit-norm': an image of {spec.name} equals the mean image "
+                f"of the {n} training images and has no direction; "
+                f"use more images or preprocess='standardize'"
+            )
+        return norm
+
+    if spec.preprocess == "standardize":
+        blocks = [np.square(centred(block)).sum(axis=1) for block in _blocks(base)]
+        variance = sum(map(int, np.concatenate(blocks))) / (n * base.shape[1])
+        deviation = math.sqrt(variance)
+    else:
+        deviation = None
+
+    def prepare(x: np.ndarray) -> np.ndarray:
+        out = np.empty(x.shape, dtype=np.float32)
+        for start, block in zip(range(0, len(x), _BLOCK), _blocks(x), strict=True):
+            rows = centred(block)
+            divisor = row_norm(rows) if deviation is None else deviation
+            out[start : start + _BLOCK] = rows / divisor
+        return out
+
+    return prepare
+
+
+def _blocks(x: np.ndarray) -> list[np.ndarray]:
+    return [x[start : start + _BLOCK] for start in range(0, len(x), _BLOCK)]
+
+
+def encode_targets(
+    labels: Integer[np.ndarray, " n"], k: int, kind: str
+) -> Shaped[np.ndarray, "n ..."]:
+    """Class indices as the targets a `DataSpec` names.
+
+    Examples:
+        >>> encode_targets(np.array([1, 0]), 2, "centred-one-hot").tolist()
+        [[-0.5, 0.5], [0.5, -0.5]]
+        >>> encode_targets(np.array([1, 0]), 2, "parity").tolist()
+        [[1.0], [-1.0]]
+    """
+    if kind == "labels":
+        return labels.astype(np.int32)
+    if kind == "parity":
+        return (2.0 * (labels[:, None] % 2) - 1.0).astype(np.float32)
+    one_hot = np.eye(k)[labels]
+    return (one_hot - (1 / k if kind == "centred-one-hot" else 0)).astype(np.float32)

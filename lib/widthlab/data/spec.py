@@ -1,0 +1,201 @@
+"""`DataSpec`: the description of a data set exactly as an experiment uses it."""
+
+import dataclasses
+import operator
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from widthlab.data.pipeline import Dataset
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Source:
+    """What is known of a data set before it is read: sizes, classes, integer scale."""
+
+    n_train: int
+    n_test: int
+    dim: int
+    scale: int
+    classes: tuple[str, ...]
+
+
+_DIGITS = tuple("0123456789")
+_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
+_CIFAR = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
+
+SOURCES: Mapping[str, Source] = MappingProxyType(
+    {
+        "mnist-5k": Source(4000, 1000, 784, 255, _DIGITS),
+        "digits": Source(1442, 355, 64, 16, _DIGITS),
+        "mnist": Source(60_000, 10_000, 784, 255, _DIGITS),
+        "fashion-mnist": Source(60_000, 10_000, 784, 255, tuple(_FASHION.split(","))),
+        "cifar10": Source(50_000, 10_000, 3072, 255, tuple(_CIFAR.split(","))),
+        "gaussian-mixture": Source(20_000, 20_000, 192, 1024, _DIGITS),
+    }
+)
+TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
+PREPROCESS = ("unit-norm", "standardize", "raw01")
+VARIANTS = ("plain", "antipodal", "duplicate")
+# A mixture is drawn on demand; without a size it is as large as mnist-5k.
+_MIXTURE_DEFAULT = (4000, 1000)
+_MIXTURE_MAX_DIM = 4096
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DataSpec:
+    """A data set as used: which images, how many, how prepared, with which targets.
+
+    Attributes:
+        name: A key of `SOURCES`. `mnist-5k` and `digits` come with installed packages,
+            `gaussian-mixture` is drawn, the others are downloaded once.
+        n_train: Size of the training set; None for all. Subsets are class-balanced
+            and nested: a smaller one is a prefix of a larger one.
+        n_test: Size of the test set, in the same way.
+        targets: "labels" (int32), "one-hot", "centred-one-hot" (one-hot minus 1/k) or
+            "parity" (+1 for odd classes, -1 for even ones, one column).
+        preprocess: "unit-norm" subtracts the mean image of the training subset and
+            scales every row to Euclidean norm 1, the inputs theory speaks of;
+            "standardize" subtracts it and divides by one standard deviation, that of
+            all centred training values; "raw01" only divides by the largest pixel
+            value (by 1 for the mixture).
+        subset_seed: Chooses which images a subset holds (for the mixture: the noise).
+            The split into training and test never depends on it.
+        grayscale: For `cifar10`: luma (0.299 R + 0.587 G + 0.114 B) in place of colour.
+        variant: "plain", or a negative control of the assumption that inputs are in
+            general position. Of the first n_train/2 images, "antipodal" appends the
+            exact negatives and "duplicate" exact copies, row i + n_train/2 being the
+            partner of row i, with the label of the next class, so that no partner
+            agrees. The test set stays plain.
+        dim: Input dimension of `gaussian-mixture` (192 if None).
+
+    Examples:
+        >>> spec = DataSpec("mnist-5k", n_train=100)
+        >>> spec.input_dim, spec.output_dim
+        (784, 10)
+        >>> DataSpec.from_json(spec.to_json()) == spec
+        True
+    """
+
+    name: str
+    n_train: int | None = None
+    n_test: int | None = None
+    targets: str = "centred-one-hot"
+    preprocess: str = "unit-norm"
+    subset_seed: int = 0
+    grayscale: bool = False
+    variant: str = "plain"
+    dim: int | None = None
+
+    def __post_init__(self) -> None:
+        """Reject what cannot be loaded before anything is read or downloaded."""
+        _check_choice("name", self.name, tuple(SOURCES))
+        _check_choice("targets", self.targets, TARGETS)
+        _check_choice("preprocess", self.preprocess, PREPROCESS)
+        _check_choice("variant", self.variant, VARIANTS)
+        source, mixture = SOURCES[self.name], self.name == "gaussian-mixture"
+        least = 1 if self.preprocess == "raw01" else 2
+        self._check_int("n_train", least, source.n_train)
+        self._check_int("n_test", 0, source.n_test)
+        self._check_int("subset_seed", 0, None)
+        self._check_int("dim", 2, _MIXTURE_MAX_DIM)
+        if self.dim is not None and not mixture:
+            raise ValueError(
+                f"DataSpec: dim={self.dim} is for gaussian-mixture; the inputs of "
+                f"{self.name} have dimension {source.dim}: leave dim out"
+            )
+        if not isinstance(self.grayscale, bool):
+            raise ValueError(
+                f"DataSpec: grayscale must be True or False, not {self.grayscale!r}"
+            )
+        if self.grayscale and self.name != "cifar10":
+            raise ValueError(f"DataSpec: grayscale is for cifar10, not {self.name}")
+        if self.variant != "plain" and (self.train_size % 2 or self.train_size < 4):
+            raise ValueError(
+                f"DataSpec: variant {self.variant!r} needs an even n_train of at least "
+                f"4, not {self.train_size}"
+            )
+
+    def _check_int(self, field: str, least: int, most: int | None) -> None:
+        """Check one integer field and store it as a plain int (NumPy's are welcome)."""
+        value = getattr(self, field)
+        if value is None and field != "subset_seed":
+            return
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            number = operator.index(value)
+        except TypeError:
+            raise ValueError(
+                f"DataSpec: {field} must be an integer, not {value!r}"
+            ) from None
+        if number < least or (most is not None and number > most):
+            allowed = f"from {least}" + (f" to {most}" if most is not None else "")
+            raise ValueError(
+                f"DataSpec: {field}={number} for {self.name} with preprocess "
+                f"{self.preprocess!r}; allowed: {allowed}"
+            )
+        object.__setattr__(self, field, number)
+
+    @property
+    def train_size(self) -> int:
+        """Number of training rows, `n_train` or the whole split."""
+        if self.n_train is not None:
+            return self.n_train
+        mixture = self.name == "gaussian-mixture"
+        return _MIXTURE_DEFAULT[0] if mixture else SOURCES[self.name].n_train
+
+    @property
+    def test_size(self) -> int:
+        """Number of test rows, `n_test` or the whole split."""
+        if self.n_test is not None:
+            return self.n_test
+        mixture = self.name == "gaussian-mixture"
+        return _MIXTURE_DEFAULT[1] if mixture else SOURCES[self.name].n_test
+
+    @property
+    def input_dim(self) -> int:
+        """Length of one input row, known without reading anything."""
+        dim = SOURCES[self.name].dim if self.dim is None else self.dim
+        return dim // 3 if self.grayscale else dim
+
+    @property
+    def output_dim(self) -> int:
+        """Number of network outputs the targets ask for."""
+        return 1 if self.targets == "parity" else len(SOURCES[self.name].classes)
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as a plain dictionary."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """The inverse of `to_json`.
+
+        Raises:
+            ValueError: If a field is unknown or the name is missing.
+        """
+        allowed = [f.name for f in dataclasses.fields(cls)]
+        if unknown := sorted(set(fields) - set(allowed)):
+            raise ValueError(f"DataSpec: unknown fields {unknown}; allowed: {allowed}")
+        if "name" not in fields:
+            raise ValueError(f"DataSpec: no name given; allowed: {list(SOURCES)}")
+        return cls(**fields)
+
+    def load(self) -> "Dataset":
+        """Read, check and prepare the data; cached, with read-only arrays.
+
+        Raises:
+            DataError: If a file is missing and cannot be had, truncated or changed.
+        """
+        from widthlab.data.pipeline import load_dataset
+
+        return load_dataset(self)
+
+
+def _check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise ValueError(
+            f"DataSpec: unknown {field} {value!r}; allowed: {', '.join(allowed)}"
+        )

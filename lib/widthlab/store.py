@@ -1,0 +1,386 @@
+"""Content-addressed, atomic store of records, and the provenance they carry.
+
+A record's key is the SHA-256 of its specification, the hash of its data and the code
+version, all in canonical JSON. A record is one file, written under a temporary name and
+renamed when complete: a reader sees all of it or nothing, whoever is killed and when.
+"""
+
+import dataclasses
+import datetime
+import functools
+import hashlib
+import importlib.metadata
+import json
+import math
+import numbers
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+STORE_VARIABLE = "WIDTHLAB_STORE"
+_FORMAT = 1
+_KEY = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~[0-9a-f]+\.tmp")
+# Temporaries of other hosts cannot be asked whether their writer lives; no write of a
+# record takes an hour.
+_STALE_S = 3600.0
+# Modules that present, judge or keep results and cannot change a number in a record.
+_NOT_NUMERIC = frozenset({"plots", "book", "claims", "chapter", "store"})
+
+
+class StoreError(RuntimeError):
+    """A record cannot be written or read where the store lies."""
+
+
+class StoreWarning(UserWarning):
+    """A damaged record was found and is treated as missing."""
+
+
+def canonical_json(obj: object) -> str:
+    """JSON text that depends on the value alone: the input of every spec hash.
+
+    Keys are sorted, there is no white space, floats are written by `repr` (and -0.0 as
+    0.0), fractions as "p/q", tuples as lists; an object with a `to_json` method is
+    replaced by what that returns. Note that 1 and 1.0 differ.
+
+    Raises:
+        ValueError: If a number is NaN or infinite.
+        TypeError: If there is something JSON cannot hold, or a key is not a string.
+
+    Examples:
+        >>> canonical_json({"b": (1, 0.1), "a": Fraction(-1, 2)})
+        '{"a":"-1/2","b":[1,0.1]}'
+    """
+    return _dumps(_plain(obj, "spec", finite=True))
+
+
+def digest(obj: object) -> str:
+    """SHA-256, in hex, of the canonical JSON of `obj`.
+
+    Examples:
+        >>> digest({"lr": 0.1})[:12]
+        '9c9ba942d8bb'
+    """
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
+    """Name of the record of `spec` on the data with this hash, under this code."""
+    code = code_version() if code is None else code
+    return digest({"spec": spec, "data": data_sha256, "code": code})
+
+
+def _dumps(plain: object) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(obj: Any, where: str, *, finite: bool) -> Any:
+    """`obj` in terms of JSON's own types; NaN and infinity only where not `finite`."""
+    if obj is None or isinstance(obj, bool | str):
+        return str(obj) if isinstance(obj, str) else obj
+    if isinstance(obj, numbers.Integral):  # NumPy's integers are registered too
+        return int(obj)
+    if isinstance(obj, Fraction):
+        return f"{obj.numerator}/{obj.denominator}"
+    if isinstance(obj, numbers.Real):
+        number = float(obj)
+        if finite and not math.isfinite(number):
+            raise ValueError(f"{where} is {number}: a specification must be finite")
+        return number + 0.0 if finite else number
+    if isinstance(obj, list | tuple):
+        return [_plain(v, f"{where}[{i}]", finite=finite) for i, v in enumerate(obj)]
+    if isinstance(obj, Mapping):
+        if wrong := [key for key in obj if not isinstance(key, str)]:
+            raise TypeError(f"{where} has keys that are not strings: {wrong}")
+        return {
+            str(k): _plain(v, f"{where}.{k}", finite=finite) for k, v in obj.items()
+        }
+    if hasattr(obj, "to_json"):
+        return _plain(obj.to_json(), where, finite=finite)
+    raise TypeError(
+        f"{where} is a {type(obj).__name__}, which JSON cannot hold; allowed: None, "
+        f"bool, int, float, Fraction, str, list, tuple, dict, objects with to_json()"
+    )
+
+
+@dataclasses.dataclass(slots=True)
+class Store:
+    """Records by key in a folder: `<path>/<first two digits>/<key>.json`.
+
+    Payloads are dictionaries that JSON can hold. Floats come back exactly, NaN and
+    infinity too (as the words NaN and Infinity, an extension of JSON that Python's own
+    module reads); tuples come back as lists and fractions as "p/q". A file that is
+    damaged, seen by its checksum, counts as missing: a warning names it and it is
+    moved aside to `<key>.corrupt`. A store can be pickled and used by many processes.
+
+    Examples:
+        >>> import tempfile
+        >>> store = Store(Path(tempfile.mkdtemp()))
+        >>> key = digest({"width": 64})
+        >>> _ = store.put(key, {"loss": [0.5, float("inf")]})
+        >>> key in store, store.get(key)
+        (True, {'loss': [0.5, inf]})
+    """
+
+    path: Path
+    _swept: bool = dataclasses.field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Accept a string, and stay valid when the working directory changes."""
+        self.path = Path(self.path).expanduser().absolute()
+
+    def __contains__(self, key: str) -> bool:
+        """Whether a complete and undamaged record of that key is there."""
+        return self._read(key) is not None
+
+    def get(self, key: str) -> dict[str, Any]:
+        """Payload of a record.
+
+        Raises:
+            KeyError: If there is no such record, or only a damaged one.
+            StoreError: If the file is there and may not be read.
+        """
+        if (payload := self._read(key)) is None:
+            raise KeyError(f"no record {key} in store {self.path}")
+        return payload
+
+    def keys(self) -> list[str]:
+        """Keys of all undamaged records, sorted."""
+        return [key for key, _ in self.items()]
+
+    def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Key and payload of all undamaged records, sorted by key."""
+        for path in sorted(self.path.glob("[0-9a-f][0-9a-f]/*.json")):
+            if _KEY.fullmatch(path.stem):
+                payload = self._read(path.stem)
+                if payload is not None:
+                    yield path.stem, payload
+
+    def put(self, key: str, payload: Mapping[str, Any]) -> Path:
+        """Write a record, all or nothing, and return its file; replaces an older one.
+
+        Raises:
+            StoreError: If the folder cannot be written to.
+        """
+        path = self._file(key)
+        plain = _plain(payload, "payload", finite=False)
+        body = _dumps(plain)
+        checksum = hashlib.sha256(body.encode()).hexdigest()
+        text = (
+            f'{{"format":{_FORMAT},"key":"{key}","sha256":"{checksum}",'
+            f'"payload":{body}}}\n'
+        )
+        name = f".{key}~{_host()}~{os.getpid()}~{uuid.uuid4().hex}.tmp"
+        temporary = path.parent / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not self._swept:
+                self.sweep_temporaries()
+            _write_durably(temporary, path, text)
+        except OSError as error:
+            raise StoreError(
+                f"cannot write record {path.name} into folder {path.parent}: "
+                f"{type(error).__name__}: {error}. Set the environment variable "
+                f"{STORE_VARIABLE} to a folder that can be written to."
+            ) from error
+        return path
+
+    def sweep_temporaries(self) -> list[Path]:
+        """Delete what killed writers left behind; those at work keep their files."""
+        removed = []
+        for path in self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"):
+            if _is_abandoned(path):
+                path.unlink(missing_ok=True)
+                removed.append(path)
+        self._swept = True
+        return removed
+
+    def _file(self, key: str) -> Path:
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
+            raise ValueError(
+                f"a key is 64 hexadecimal digits, as digest() gives; got {key!r}"
+            )
+        return self.path / key[:2] / f"{key}.json"
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        path = self._file(key)
+        try:
+            raw = path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StoreError(f"cannot read record {path}: {error}") from error
+        try:
+            return _open_envelope(raw, key)
+        except ValueError as error:
+            _set_aside(path, error)
+            return None
+
+
+def _open_envelope(raw: bytes, key: str) -> dict[str, Any]:
+    """Payload in a record file's bytes; ValueError if anything about it is wrong."""
+    envelope = json.loads(raw.decode())
+    if not isinstance(envelope, dict):
+        raise ValueError("not a record")
+    if envelope.get("format") != _FORMAT:
+        raise ValueError(f"format {envelope.get('format')!r}, expected {_FORMAT}")
+    if envelope.get("key") != key:
+        raise ValueError(f"the record inside is {envelope.get('key')!r}")
+    payload = envelope.get("payload")
+    found = hashlib.sha256(_dumps(payload).encode()).hexdigest()
+    if not isinstance(payload, dict) or found != envelope.get("sha256"):
+        raise ValueError(f"expected sha256 {envelope.get('sha256')}, found {found}")
+    return payload
+
+
+def _set_aside(path: Path, error: ValueError) -> None:
+    aside = path.with_suffix(".corrupt")
+    try:
+        os.replace(path, aside)
+        fate = f"moved to {aside.name}"
+    except OSError:  # a read-only store: the record still counts as missing
+        fate = "left in place"
+    warnings.warn(
+        f"damaged record {path} treated as missing and {fate}: {error}",
+        StoreWarning,
+        stacklevel=4,
+    )
+
+
+def _write_durably(temporary: Path, path: Path, text: str) -> None:
+    """Write, flush to the disk, rename; on any failure leave no temporary file."""
+    try:
+        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _host() -> str:
+    return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+
+
+def _is_abandoned(temporary: Path) -> bool:
+    """Whether the writer of a temporary file is dead, or it is older than an hour."""
+    try:
+        if time.time() - temporary.stat().st_mtime > _STALE_S:
+            return True
+    except FileNotFoundError:
+        return False
+    named = _TEMPORARY.fullmatch(temporary.name)
+    # On Windows os.kill(pid, 0) would end the process instead of asking after it.
+    if named is None or named["host"] != _host() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(named["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # it lives, under another user
+        return False
+    return False
+
+
+def default_store() -> Store:
+    """The store in $WIDTHLAB_STORE, else in the user's cache folder."""
+    if given := os.environ.get(STORE_VARIABLE):
+        return Store(Path(given))
+    import pooch
+
+    return Store(Path(pooch.os_cache("widthlab")) / "records")
+
+
+def numeric_modules() -> tuple[Path, ...]:
+    """Source files of widthlab that influence the numbers in a record, sorted."""
+    root = Path(__file__).parent
+    files = sorted(root.rglob("*.py"), key=lambda file: file.relative_to(root).parts)
+    return tuple(
+        file
+        for file in files
+        if file.relative_to(root).parts[0].removesuffix(".py") not in _NOT_NUMERIC
+    )
+
+
+def code_version(files: Iterable[Path] | None = None) -> str:
+    """SHA-256 over the source text of `files`, by default `numeric_modules()`.
+
+    Read once a process. Line endings do not matter; comments do. Modules that draw,
+    judge or store are left out, so that a change of colour never retrains.
+    """
+    return _source_digest(None if files is None else tuple(files))
+
+
+@functools.lru_cache(maxsize=8)
+def _source_digest(files: tuple[Path, ...] | None) -> str:
+    root, sources = Path(__file__).parent, []
+    for file in numeric_modules() if files is None else files:
+        inside = file.is_relative_to(root)
+        name = file.relative_to(root).as_posix() if inside else file.name
+        # Text mode turns every line ending into "\n".
+        sources.append([name, file.read_text(encoding="utf-8")])
+    return digest(sorted(sources))
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a record was made, as a payload.
+
+    Versions of Python and packages, machine, JAX backend and device kind, git commit
+    of the checkout (None outside one), code version, and the time (UTC, ISO 8601).
+    """
+    import jax
+
+    packages = ("widthlab", "jax", "jaxlib", "flax", "optax", "numpy")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "backend": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "commit": _git_commit(Path(__file__).parent),
+        "code": code_version(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _git_commit(package: Path) -> str | None:
+    """Commit of the checkout that tracks this package's source, if there is one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        # An installed copy may lie in a virtual environment inside some other checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None
