@@ -1,0 +1,59 @@
+"""Command line: ``python -m widthlab.book COMMAND``."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from widthlab.book import commands, pages
+from widthlab.book.chapters import BookError, find_root
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all is well, 1 if something needs mending."""
+    options = _parser().parse_args(arguments)
+    # A kill is an interruption too: kernels are shut down and the store is kept.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        root = find_root(options.root)
+        if options.command == "reproduce":
+            commands.reproduce(root)
+        elif options.command == "execute":
+            commands.execute(root, options.chapters)
+        elif options.command == "verify":
+            commands.verify(root, options.claims)
+        elif options.command == "status":
+            commands.status(root)
+        elif options.command == "scoreboard":
+            pages.scoreboard(root)
+        elif options.command == "html":
+            pages.html(root)
+    except BookError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        if options.command == "reproduce":
+            print("Run make reproduce again to go on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m widthlab.book")
+    parser.add_argument("--root", type=Path, default=Path(), help="the book's folder")
+    command = parser.add_subparsers(dest="command", required=True)
+    command.add_parser("reproduce", help="run all chapters from scratch and compare")
+    execute = command.add_parser("execute", help="re-execute chapters in place")
+    execute.add_argument("chapters", nargs="*", help="chapter names; none means all")
+    verify = command.add_parser("verify", help="compare verdicts with the committed")
+    verify.add_argument("claims", type=Path, help="a claims file")
+    command.add_parser("status", help="check the committed chapters without running")
+    command.add_parser("scoreboard", help="write scoreboard.md from the claims")
+    command.add_parser("html", help="render the site into _build/html")
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,234 @@
+"""Run chapters and check them: reproduce, execute, verify and status."""
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from widthlab.book.chapters import (
+    BookError,
+    Chapter,
+    Notebook,
+    canonical,
+    chapter_problems,
+    code_cells,
+    output_problems,
+    read_chapters,
+    read_source,
+)
+from widthlab.book.execution import (
+    CellError,
+    kernel_environment,
+    run_notebook,
+    warm_up,
+)
+from widthlab.book.pages import (
+    CLAIMS,
+    SCOREBOARD,
+    html,
+    read_claims,
+    replace,
+    scoreboard,
+    scoreboard_is_current,
+    scoreboard_text,
+    write_claims,
+)
+from widthlab.book.progress import Progress, Step, clock
+from widthlab.claims import compare
+
+TIMINGS = Path("results/timings.json")
+
+
+def reproduce(root: Path, *, build: bool = True) -> None:
+    """Execute every chapter from scratch and compare its verdicts with the committed.
+
+    Works in ``_build/reproduce``. The store there outlives an interruption, so the next
+    call reads finished training runs back; a call that ends removes it, so the call
+    after that trains everything again.
+
+    Raises:
+        BookError: a cell failed, or a verdict is not the committed one.
+    """
+    work = root / "_build" / "reproduce"
+    chapters = _require(read_chapters(root))
+    resumed = any((work / "store").rglob("*.json"))
+    if resumed:
+        print("Resuming: training runs that the last reproduction finished are reused.")
+    (work / "claims.json").unlink(missing_ok=True)
+    notebooks = [_committed(chapter) for chapter in chapters]
+    _run(root, work, chapters, notebooks, resumed=resumed, keep=_keep_copy(work))
+    shutil.rmtree(work / "store", ignore_errors=True)
+
+    judgements = read_claims(work / "claims.json")
+    if build:
+        html(root)
+    print(f"\n{scoreboard_text(judgements)}\n")
+    print(f"Executed notebooks: {work}")
+    if build:
+        print(f"Site: {root / '_build/html/index.html'}  (or run: make serve)")
+    verify(root, work / "claims.json")
+
+
+def execute(root: Path, names: Sequence[str] = ()) -> None:
+    """Re-execute chapters in place, from their ``.md``, and write their claims.
+
+    Nothing is written unless every output of the chapter may be committed.
+
+    Raises:
+        BookError: an unknown chapter, a failed cell, or outputs that must not be kept.
+    """
+    chapters = _select(read_chapters(root), names)
+    notebooks = [read_source(chapter) for chapter in chapters]
+    work = root / "_build" / "execute"
+    shutil.rmtree(work, ignore_errors=True)
+
+    def keep(chapter: Chapter, notebook: Notebook, seconds: list[float]) -> None:
+        if problems := output_problems(notebook):
+            raise BookError(
+                f"{chapter.name} ran, but its outputs cannot be kept:\n  "
+                + "\n  ".join(problems)
+            )
+        _write_notebook(canonical(notebook), chapter.notebook)
+        _record_seconds(root / TIMINGS, chapter.name, seconds)
+
+    _run(root, work, chapters, notebooks, keep=keep)
+    executed = {chapter.name for chapter in chapters}
+    others = [
+        judgement
+        for judgement in read_claims(root / CLAIMS)
+        if judgement.claim.chapter not in executed
+    ]
+    merged = [*others, *read_claims(work / "claims.json")]
+    write_claims(merged, root / CLAIMS)
+    scoreboard(root)
+    print(f"\n{scoreboard_text(merged)}")
+
+
+def verify(root: Path, claims: Path) -> None:
+    """Compare the verdicts in `claims` with the committed ones.
+
+    Raises:
+        BookError: a verdict changed, a claim is missing, or there is a new one.
+    """
+    differences = compare(read_claims(root / CLAIMS), read_claims(claims))
+    if differences:
+        lines = "\n  ".join(map(str, differences))
+        raise BookError(f"Verdicts differ from those of {CLAIMS}:\n  {lines}")
+    count = len(read_claims(claims))
+    print(f"Verdicts: all {count} are those of {CLAIMS}.")
+
+
+def status(root: Path) -> None:
+    """Check the committed chapters without running them.
+
+    Raises:
+        BookError: a chapter, its pair or the scoreboard page is not fit to publish.
+    """
+    problems = [
+        f"{chapter.name}: {problem}"
+        for chapter in _require(read_chapters(root))
+        for problem in chapter_problems(chapter)
+    ]
+    if not scoreboard_is_current(root):
+        problems.append(f"{SCOREBOARD} is not what {CLAIMS} says: run make execute")
+    if problems:
+        raise BookError("Not fit to publish:\n  " + "\n  ".join(problems))
+    print("Every chapter matches its source and was executed in one clean run.")
+
+
+def _run(
+    root: Path,
+    work: Path,
+    chapters: Sequence[Chapter],
+    notebooks: Sequence[Notebook],
+    *,
+    keep: Callable[[Chapter, Notebook, list[float]], None],
+    resumed: bool = False,
+) -> None:
+    """Execute notebooks one after the other with one progress display for all."""
+    work.mkdir(parents=True, exist_ok=True)
+    env = kernel_environment(root, work)
+    warm_up(env)
+    plan = _plan(root / TIMINGS, chapters, notebooks)
+    begin, offset = time.monotonic(), 0
+    with Progress(plan, sys.stdout, resumed=resumed) as progress:
+        for chapter, notebook in zip(chapters, notebooks, strict=True):
+            first = offset
+            try:
+                seconds = run_notebook(
+                    notebook,
+                    folder=chapter.folder,
+                    env=env,
+                    starting=lambda position, first=first: progress.start(
+                        first + position
+                    ),
+                )
+            except CellError as error:
+                raise CellError(f"{chapter.name}, {error}") from None
+            keep(chapter, notebook, seconds)
+            offset += len(seconds)
+    print(f"{len(chapters)} chapter(s) executed in {clock(time.monotonic() - begin)}.")
+
+
+def _plan(
+    timings: Path, chapters: Sequence[Chapter], notebooks: Sequence[Notebook]
+) -> list[Step]:
+    recorded = json.loads(timings.read_text()) if timings.exists() else {}
+    plan = []
+    for chapter, notebook in zip(chapters, notebooks, strict=True):
+        cells = code_cells(notebook)
+        seconds: list[float | None] = recorded.get(chapter.name, {}).get("cells", [])
+        if len(seconds) != len(cells):  # edited since it was recorded
+            seconds = [None] * len(cells)
+        plan += [
+            Step(chapter.name, group, took)
+            for (_, _, group), took in zip(cells, seconds, strict=True)
+        ]
+    return plan
+
+
+def _keep_copy(work: Path) -> Callable[[Chapter, Notebook, list[float]], None]:
+    def keep(chapter: Chapter, notebook: Notebook, seconds: list[float]) -> None:
+        _write_notebook(notebook, work / chapter.notebook.name)
+
+    return keep
+
+
+def _committed(chapter: Chapter) -> Notebook:
+    import nbformat
+
+    if not chapter.notebook.exists():
+        raise BookError(f"{chapter.notebook.name} is missing: run make execute first.")
+    return nbformat.read(chapter.notebook, as_version=4)
+
+
+def _write_notebook(notebook: Notebook, path: Path) -> None:
+    import nbformat
+
+    text = nbformat.writes(notebook)
+    replace(path, text if text.endswith("\n") else text + "\n")
+
+
+def _record_seconds(path: Path, name: str, seconds: Sequence[float]) -> None:
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    rounded = [round(took, 1) for took in seconds]
+    recorded[name] = {"total": round(sum(seconds), 1), "cells": rounded}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
+
+
+def _select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:
+    known = {chapter.name: chapter for chapter in _require(chapters)}
+    if unknown := [name for name in names if name not in known]:
+        raise BookError(
+            f"Unknown chapter: {', '.join(unknown)}. The book has: {', '.join(known)}."
+        )
+    return [known[name] for name in names] or list(chapters)
+
+
+def _require(chapters: Sequence[Chapter]) -> Sequence[Chapter]:
+    if not chapters:
+        raise BookError("_toc.yml lists no chapter that can be executed.")
+    return chapters

@@ -1,0 +1,112 @@
+"""Execute one notebook from a clean kernel, cell by cell, in a known environment."""
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from widthlab.book.chapters import BookError, Notebook, code_cells
+
+CELL_TIMEOUT = 900
+_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+class CellError(BookError):
+    """A cell that raised, ran too long or took its kernel down."""
+
+
+def kernel_environment(root: Path, work: Path) -> dict[str, str]:
+    """Environment variables of a chapter's kernel.
+
+    Records and claims go to `work`, and what a user's own configuration could change
+    about the outputs (plot back end, start-up files, progress bars on stderr) is fixed.
+    """
+    env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    cache = root / ".cache"
+    env |= {
+        "WIDTHLAB_STORE": str(work / "store"),
+        "WIDTHLAB_CLAIMS": str(work / "claims.json"),
+        "MPLCONFIGDIR": str(cache / "matplotlib"),
+        "IPYTHONDIR": str(cache / "ipython"),
+        "TQDM_DISABLE": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    # The committed outputs are a CPU's. Whoever sets this variable means it.
+    env.setdefault("JAX_PLATFORMS", "cpu")
+    return env
+
+
+def warm_up(env: dict[str, str]) -> None:
+    """Build matplotlib's font list, which would otherwise announce itself on stderr."""
+    if not list(Path(env["MPLCONFIGDIR"]).glob("fontlist*")):
+        command = [sys.executable, "-c", "import matplotlib.font_manager"]
+        subprocess.run(command, env=env, check=True, capture_output=True)
+
+
+def run_notebook(
+    notebook: Notebook,
+    *,
+    folder: Path,
+    env: dict[str, str],
+    starting: Callable[[int], None] = lambda position: None,
+    timeout: int = CELL_TIMEOUT,
+) -> list[float]:
+    """Execute `notebook` in place in a fresh kernel of this Python.
+
+    Args:
+        notebook: the notebook; its old outputs are dropped.
+        folder: the kernel's working directory.
+        env: the kernel's environment variables.
+        starting: called with a code cell's position (0, 1, ...) before it runs.
+        timeout: seconds that one cell may take.
+
+    Returns:
+        Seconds per code cell.
+
+    Raises:
+        CellError: a cell failed; the message has its place and its traceback's end.
+    """
+    import nbclient
+    from nbclient.exceptions import (
+        CellExecutionError,
+        CellTimeoutError,
+        DeadKernelError,
+    )
+
+    client = nbclient.NotebookClient(notebook, timeout=timeout, record_timing=False)
+    client.km = _kernel_of_this_python()
+    seconds = []
+    cells = code_cells(notebook)
+    for _, cell, _ in cells:
+        cell.outputs, cell.execution_count = [], None
+    with client.setup_kernel(env=env, cwd=str(folder)):
+        for position, (index, cell, group) in enumerate(cells):
+            starting(position)
+            start = time.perf_counter()
+            try:
+                client.execute_cell(cell, index, execution_count=position + 1)
+            except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+                raise CellError(_failure(error, index, group)) from None
+            seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def _kernel_of_this_python():
+    """A kernel manager that cannot pick up another environment's ``python3``."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+
+    specs = KernelSpecManager()
+    specs.kernel_dirs = []  # only the native kernel, which runs sys.executable
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    manager.client_class = "jupyter_client.asynchronous.AsyncKernelClient"
+    return manager
+
+
+def _failure(error: Exception, index: int, group: str) -> str:
+    text = getattr(error, "traceback", "") or str(error)
+    lines = _ANSI.sub("", text).strip().splitlines()
+    return "\n".join([f"cell {index} ({group}) failed:", *lines[-15:]])
