@@ -1,0 +1,356 @@
+r"""Numbers with intervals: slopes over widths and means over seeds.
+
+A claim is never judged on a bare number. Every function here returns an
+:class:`Estimate`, a value with an interval that the seeds themselves imply.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ClaimError",
+    "Estimate",
+    "exact",
+    "geometric_mean",
+    "mean",
+    "ratio",
+    "slope",
+]
+
+
+class ClaimError(ValueError):
+    """A claim or an estimate was given input it cannot be judged on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured number with its interval.
+
+    Attributes:
+        value: The point estimate.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        seeds: Independent runs behind it (the smallest count where they differ);
+            0 for a number that has no seed spread.
+
+    Raises:
+        ClaimError: The numbers are not finite or not in order.
+
+    >>> Estimate(0.5, 0.4, 0.7, seeds=3)
+    Estimate(value=0.5, low=0.4, high=0.7, seeds=3)
+    """
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+            raise ClaimError(
+                f"an interval must be finite, got [{self.low}, {self.high}]; a "
+                "quantity that was not measured is estimate=None"
+            )
+        if not self.low <= self.value <= self.high:
+            raise ClaimError(
+                f"an interval must contain its value, got {self.value} in "
+                f"[{self.low}, {self.high}]"
+            )
+        if self.seeds < 0:
+            raise ClaimError(f"seeds must be at least 0, got {self.seeds}")
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def exact(value: float) -> Estimate:
+    """A number without seed spread: a count, or an identity checked to rounding.
+
+    >>> exact(1)
+    Estimate(value=1.0, low=1.0, high=1.0, seeds=0)
+    """
+    return Estimate(float(value), float(value), float(value), 0)
+
+
+def mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> Estimate:
+    r"""Mean over seeds with Student's interval.
+
+    .. math:: \bar y \pm t_{n-1}\, s / \sqrt n
+
+    Args:
+        values_by_seed: One value per seed, at least two, all finite.
+        level: Confidence level in (0, 1).
+
+    Raises:
+        ClaimError: Fewer than two values, or a value that is not finite.
+
+    >>> print(mean([1.0, 2.0, 3.0]))
+    2 [-0.4841, 4.484]
+    """
+    values = _sample(values_by_seed)
+    centre = float(values.mean())
+    half = _t(level, values.size - 1) * math.sqrt(values.var(ddof=1) / values.size)
+    return Estimate(centre, centre - half, centre + half, int(values.size))
+
+
+def geometric_mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> Estimate:
+    """Geometric mean over seeds; the interval is Student's for the mean log.
+
+    For quantities that spread over factors rather than sums (eigenvalues, losses).
+
+    Raises:
+        ClaimError: Fewer than two values, or one that is not finite and positive.
+
+    >>> print(geometric_mean([1.0, 2.0, 4.0]))
+    2 [0.3575, 11.19]
+    """
+    logs = mean(np.log(_positive(_sample(values_by_seed))), level=level)
+    return _exp(logs)
+
+
+def ratio(
+    numerator_by_seed: Iterable[float],
+    denominator_by_seed: Iterable[float],
+    *,
+    level: float = 0.95,
+) -> Estimate:
+    """Ratio of two geometric means over independent seeds, with Welch's interval.
+
+    Raises:
+        ClaimError: Fewer than two values in either, or one that is not finite and
+            positive.
+
+    >>> print(ratio([2.0, 2.2, 1.8], [1.0, 1.1, 0.9]))
+    2 [1.593, 2.511]
+    """
+    top = np.log(_positive(_sample(numerator_by_seed)))
+    bottom = np.log(_positive(_sample(denominator_by_seed)))
+    sizes = np.array([top.size, bottom.size])
+    variances = np.array([top.var(ddof=1), bottom.var(ddof=1)]) / sizes
+    half = _t(level, _welch(variances, sizes)) * math.sqrt(variances.sum())
+    centre = float(top.mean() - bottom.mean())
+    return _exp(Estimate(centre, centre - half, centre + half, int(sizes.min())))
+
+
+def slope(
+    frame: pd.DataFrame,
+    *,
+    value: str = "value",
+    width: str = "width",
+    seed: str = "seed",
+    level: float = 0.95,
+    resamples: int = 2000,
+    rng_seed: int = 0,
+) -> Estimate:
+    r"""Exponent of a power law in width: log-log slope with an interval from seeds.
+
+    The point estimate is the least-squares slope of the seed means of
+    :math:`y = \log` value on :math:`x = \log` width, each width counted once:
+    :math:`\hat\beta = \sum_w c_w \bar y_w`, :math:`c_w = (x_w - \bar x) / S_{xx}`.
+    The interval joins two sources of error in quadrature, on each side:
+
+    .. math:: h_\pm^2 = \Big(\tfrac{t_\nu}{z}\, q_\pm\Big)^2
+              + t_{k-2}^2\, \tau^2 / S_{xx}
+
+    *Seeds.* :math:`q_\pm` are the bootstrap percentiles' distances from
+    :math:`\hat\beta` when seeds are resampled within each width, independently
+    between widths (equal seed numbers at two widths are still independent runs).
+    With n seeds the plain bootstrap is too narrow twice over. Its variance is that of
+    the n values about their own mean, :math:`(n-1)/n` of the unbiased one, so each
+    resampled deviation is inflated by :math:`\sqrt{n/(n-1)}`; and its percentiles are
+    Gaussian while the spread itself is estimated from a handful of values, so they are
+    stretched by :math:`t_\nu / z`, with Welch and Satterthwaite's :math:`\nu`.
+
+    *Lack of fit.* If the points do not lie on a line (curvature from finite width),
+    their residuals exceed what seed noise explains, and more seeds would not help.
+    :math:`\tau^2 = \max(0, (\sum_w r_w^2 - \sum_w M_{ww} s_w^2/n_w)/(k-2))`
+    is that excess (moment estimator; M is the residual projection of the regression
+    over k widths). Where lack of fit dominates this is the regression's own interval
+    with k - 2 degrees of freedom; where there is none the term vanishes. The sum is
+    slightly conservative, never narrower than the seeds allow.
+
+    Args:
+        frame: One row for each run: one value per (width, seed).
+        value: Column of positive values.
+        width: Column of widths, at least three distinct ones.
+        seed: Column that tells runs of one width apart, at least two per width.
+        level: Confidence level in (0, 1).
+        resamples: Bootstrap resamples.
+        rng_seed: Seed of the bootstrap, so that an interval is a function of the data.
+
+    Returns:
+        The slope; ``seeds`` is the smallest count over widths.
+
+    Raises:
+        ClaimError: A column is missing, a run appears twice, there are too few widths
+            or seeds, or a value has no logarithm.
+
+    >>> import pandas as pd
+    >>> rows = [(n, s, n**-0.5 * (1 + s)) for n in (64, 128, 256) for s in (0, 1)]
+    >>> estimate = slope(pd.DataFrame(rows, columns=["width", "seed", "value"]))
+    >>> round(estimate.value, 6), estimate.seeds
+    (-0.5, 2)
+    """
+    z = _t(level, math.inf)
+    if resamples < 100:
+        raise ClaimError(f"resamples must be at least 100, got {resamples}")
+    widths, samples = _runs(frame, value=value, width=width, seed=seed)
+    x = np.log(widths)
+    x = x - x.mean()
+    leverage = x @ x
+    coefficients = x / leverage
+    sizes = np.array([y.size for y in samples])
+    means = np.array([y.mean() for y in samples])
+    variances = np.array([y.var(ddof=1) for y in samples]) / sizes  # of the means
+
+    centre = float(coefficients @ means)
+    shifts = _bootstrap(samples, coefficients, resamples, rng_seed)
+    tail = (1 - level) / 2
+    below, above = np.quantile(shifts, [tail, 1 - tail])
+    dof = _welch(coefficients**2 * variances, sizes)
+    stretch = _t(level, dof) / z
+    misfit = _misfit(x, means, variances, level)
+    return Estimate(
+        centre,
+        centre - math.hypot(stretch * min(below, 0.0), misfit),
+        centre + math.hypot(stretch * max(above, 0.0), misfit),
+        int(sizes.min()),
+    )
+
+
+def _bootstrap(
+    samples: list[np.ndarray], coefficients: np.ndarray, resamples: int, rng_seed: int
+) -> np.ndarray:
+    """Deviations of the resampled slopes from the slope of the data."""
+    rng = np.random.default_rng(rng_seed)
+    shifts = np.zeros(resamples)
+    for sample, coefficient in zip(samples, coefficients, strict=True):
+        n = sample.size
+        deviations = (sample - sample.mean()) * math.sqrt(n / (n - 1))
+        drawn = deviations[rng.integers(n, size=(resamples, n))].mean(axis=1)
+        shifts += coefficient * drawn
+    return shifts
+
+
+def _misfit(
+    x: np.ndarray, means: np.ndarray, variances: np.ndarray, level: float
+) -> float:
+    """Half-width of the slope due to residuals that seed noise does not explain."""
+    dof = x.size - 2
+    residuals = means - means.mean() - x * (x @ means) / (x @ x)
+    kept = 1 - 1 / x.size - x**2 / (x @ x)  # diagonal of the residual projection
+    excess = max(0.0, float(residuals @ residuals - kept @ variances) / dof)
+    return _t(level, dof) * math.sqrt(excess / float(x @ x))
+
+
+def _runs(
+    frame: pd.DataFrame, *, value: str, width: str, seed: str
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Distinct widths in order, and the log values of the runs at each."""
+    missing = [name for name in (value, width, seed) if name not in frame.columns]
+    if missing:
+        raise ClaimError(
+            f"no column {', '.join(map(repr, missing))}; the frame has "
+            f"{', '.join(map(repr, frame.columns))}"
+        )
+    twice = frame.duplicated([width, seed])
+    if twice.any():
+        first = frame.loc[twice, [width, seed]].iloc[0]
+        raise ClaimError(
+            f"{int(twice.sum())} rows repeat a ({width}, {seed}) pair, the first "
+            f"{tuple(first.tolist())}; select one step, layer, quantity and "
+            "parametrization, so that each run counts once"
+        )
+    frame = frame.sort_values([width, seed])  # the bootstrap draws by position
+    at = frame[width].to_numpy(dtype=float)
+    if _bad(at).size:
+        raise ClaimError(
+            f"widths must be finite and positive, got {_list(at[_bad(at)][:5])}"
+        )
+    widths = np.unique(at)
+    if widths.size < 3:
+        raise ClaimError(
+            f"a slope needs at least 3 distinct widths, got {widths.size} "
+            f"({_list(widths)}); two points always lie on a line"
+        )
+    values = frame[value].to_numpy(dtype=float)
+    where = [f"{width}={at[i]:g} {seed}={frame[seed].iloc[i]}" for i in _bad(values)]
+    logs = np.log(_positive(values, where))
+    samples = [logs[at == n] for n in widths]
+    few = [n for n, y in zip(widths, samples, strict=True) if y.size < 2]
+    if few:
+        raise ClaimError(
+            f"{width} {_list(few)} has a single {seed}, so no spread can be "
+            "estimated; run at least 2 (3 or more is better) or leave that width out"
+        )
+    return widths, samples
+
+
+def _sample(values: Iterable[float]) -> np.ndarray:
+    sample = np.asarray(
+        values if isinstance(values, np.ndarray) else list(values), dtype=float
+    )
+    if sample.ndim != 1 or sample.size < 2:
+        raise ClaimError(
+            f"an interval needs one value for each of at least 2 seeds, got an array "
+            f"of shape {sample.shape}; for a number without seed spread use exact()"
+        )
+    if not np.isfinite(sample).all():
+        lost = np.flatnonzero(~np.isfinite(sample))
+        raise ClaimError(
+            f"{lost.size} of {sample.size} values are not finite (positions "
+            f"{_list(lost)}); drop diverged members explicitly and say so"
+        )
+    return sample
+
+
+def _bad(values: np.ndarray) -> np.ndarray:
+    return np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+
+
+def _positive(values: np.ndarray, where: list[str] | None = None) -> np.ndarray:
+    """The values, if each has a logarithm."""
+    bad = _bad(values)
+    if bad.size:
+        places = where if where is not None else [f"position {i}" for i in bad]
+        shown = ", ".join(places[:5]) + (", ..." if len(places) > 5 else "")
+        raise ClaimError(
+            f"{bad.size} of {values.size} values are not finite and positive, at "
+            f"{shown}; a diverged member must be dropped explicitly (and the text "
+            "must say so), a quantity that reaches zero has no log-log slope"
+        )
+    return values
+
+
+def _welch(variances: np.ndarray, sizes: np.ndarray) -> float:
+    """Welch and Satterthwaite's degrees of freedom of a sum of estimated variances."""
+    total = float(variances.sum())
+    if total == 0.0:
+        return float((sizes - 1).sum())
+    shares = variances / total  # first, so that tiny variances do not underflow
+    return 1 / float((shares**2 / (sizes - 1)).sum())
+
+
+def _t(level: float, dof: float) -> float:
+    if not 0 < level < 1:
+        raise ClaimError(f"level must lie in (0, 1), got {level}")
+    return float(stdtrit(dof, (1 + level) / 2))
+
+
+def _exp(logs: Estimate) -> Estimate:
+    value, low, high = (math.exp(v) for v in (logs.value, logs.low, logs.high))
+    return Estimate(value, low, high, logs.seeds)
+
+
+def _list(values: Iterable[Any]) -> str:
+    return ", ".join(f"{v:g}" for v in values)
