@@ -53,12 +53,15 @@ def reproduce(root: Path, *, build: bool = True) -> None:
     """
     work = root / "_build" / "reproduce"
     chapters = _require(read_chapters(root))
-    resumed = any((work / "store").rglob("*.json"))
+    resumed = len(list((work / "store").glob("??/*.json")))
     if resumed:
-        print("Resuming: training runs that the last reproduction finished are reused.")
+        print(
+            f"Resuming an interrupted reproduction: {resumed} finished training runs "
+            "are read back (make clean, to begin again)."
+        )
     (work / "claims.json").unlink(missing_ok=True)
     notebooks = [_committed(chapter) for chapter in chapters]
-    _run(root, work, chapters, notebooks, resumed=resumed, keep=_keep_copy(work))
+    _run(root, work, chapters, notebooks, resumed=resumed > 0, keep=_keep_copy(work))
     shutil.rmtree(work / "store", ignore_errors=True)
 
     judgements = read_claims(work / "claims.json")

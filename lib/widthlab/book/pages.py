@@ -33,7 +33,8 @@ def scoreboard(root: Path) -> None:
 def html(root: Path) -> None:
     """Render the site from the stored outputs into ``_build/html``.
 
-    Warnings are errors. Everything is rendered anew: Sphinx repeats no warning for a page that it kept.
+    Warnings are errors. Everything is rendered anew: Sphinx repeats no warning for a
+    page that it kept from the last build.
 
     Raises:
         BookError: a page is missing or Sphinx warned; its messages are printed.

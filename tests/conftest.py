@@ -1,0 +1,32 @@
+"""What tests run under: checked array annotations, strict dtypes, no real store."""
+
+import os
+import tempfile
+
+# Before anything imports matplotlib or JAX.
+os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+_SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
+os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
+os.environ.pop("WIDTHLAB_CLAIMS", None)
+
+import jaxtyping  # noqa: E402
+
+# From here on, importing a module of widthlab checks its annotations at run time.
+jaxtyping.install_import_hook("widthlab", "beartype.beartype")
+
+import jax  # noqa: E402
+import pytest  # noqa: E402
+
+# A silent float64 or integer promotion inside the library is an error in tests.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path, monkeypatch):
+    """Give each test a store of its own, so that none reads another's records."""
+    monkeypatch.setenv("WIDTHLAB_STORE", str(tmp_path / "store"))
+
+
+def pytest_unconfigure():
+    _SCRATCH.cleanup()

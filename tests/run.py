@@ -1,0 +1,143 @@
+"""The stages of ``make test``, each timed, with one summary at the end.
+
+    python tests/run.py [STAGE ...]
+
+A stage that fails does not hide those after it; the exit status is 0 if all passed.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WORK = ROOT / "_build" / "test"
+SOURCES = ("lib", "tests", "benchmarks")
+NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
+
+# What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
+SUMMARY = re.compile(
+    r"\d+ (?:passed|failed|errors?|skipped|files?)\b.*|All checks passed.*|Verdicts: .*"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a stage went: its exit status, and its own last word."""
+
+    status: int
+    summary: str
+
+
+def tool(*command: str, env: dict[str, str] | None = None) -> Result:
+    """Run ``python -m command`` and pass its output on, keeping its last summary."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+    )
+    assert process.stdout is not None
+    summary = ""
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        if match := SUMMARY.search(line):
+            summary = match.group().strip(" =")
+    return Result(process.wait(), summary)
+
+
+def lint() -> Result:
+    return tool("ruff", "check", *SOURCES)
+
+
+def formatting() -> Result:
+    return tool("ruff", "format", "--check", *SOURCES)
+
+
+def types() -> Result:
+    return tool("basedpyright", "--pythonpath", sys.executable)
+
+
+def unit() -> Result:
+    return tool("pytest", "-q", "tests", "--durations=5")
+
+
+def doctests() -> Result:
+    return tool("pytest", "-q", "--doctest-modules", "lib/widthlab")
+
+
+def nbval() -> Result:
+    """Execute every chapter and compare each cell's output with the committed one."""
+    from widthlab.book.execution import kernel_environment, warm_up
+
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    notebooks = sorted((ROOT / "chapters").glob("*.ipynb"))
+    if not notebooks:
+        return no_chapters()
+    env = kernel_environment(ROOT, WORK)
+    warm_up(env)
+    # Cells of a notebook are not this project's tests: warnings there do not fail.
+    options = (*NBVAL, "-v", "-W", "default", "--durations=10")
+    return tool("pytest", *options, *map(str, notebooks), env=env)
+
+
+def verdicts() -> Result:
+    """Compare the verdicts of the `nbval` stage with the committed ones."""
+    if not any((ROOT / "chapters").glob("*.ipynb")):
+        return no_chapters()
+    return tool("widthlab.book", "verify", str(WORK / "claims.json"))
+
+
+def no_chapters() -> Result:
+    """All is well without notebooks only if there is no chapter's text either."""
+    texts = [path.name for path in (ROOT / "chapters").glob("*.md")]
+    if texts:
+        print(f"Never executed: {', '.join(texts)} (make execute)")
+        return Result(1, "chapters without a notebook")
+    print("No chapters.")
+    return Result(0, "no chapters")
+
+
+STAGES: dict[str, Callable[[], Result]] = {
+    "lint": lint,
+    "format": formatting,
+    "types": types,
+    "unit": unit,
+    "doctest": doctests,
+    "nbval": nbval,
+    "verdicts": verdicts,
+}
+
+
+def main(names: Sequence[str]) -> int:
+    if unknown := [name for name in names if name not in STAGES]:
+        print(f"Unknown stage: {', '.join(unknown)}. Stages: {', '.join(STAGES)}.")
+        return 2
+    os.environ.pop("MPLBACKEND", None)
+    rows, begin = [], time.monotonic()
+    for name in names or STAGES:
+        print(f"\n=== {name}", flush=True)
+        start = time.monotonic()
+        result = STAGES[name]()
+        rows.append((name, result, time.monotonic() - start))
+    print("\n=== summary")
+    for name, result, seconds in rows:
+        word = "FAILED" if result.status else "ok"
+        print(f"{name:<10} {word:<7} {seconds:7.1f} s  {result.summary}")
+    failed = [name for name, result, _ in rows if result.status]
+    word = f"FAILED: {', '.join(failed)}" if failed else "ok"
+    print(f"{'all':<10} {'':<7} {time.monotonic() - begin:7.1f} s  {word}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,355 @@
+"""The book's own program on a miniature book, and the state of the committed chapters."""
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from widthlab.book import commands, pages
+from widthlab.book.__main__ import main
+from widthlab.book.chapters import (
+    BookError,
+    Chapter,
+    canonical,
+    chapter_problems,
+    code_cells,
+    output_problems,
+    read_chapters,
+    read_source,
+)
+from widthlab.book.execution import CellError, kernel_environment, run_notebook
+from widthlab.book.progress import Progress, Step
+
+ROOT = Path(__file__).resolve().parents[1]
+CHAPTERS = read_chapters(ROOT) if any((ROOT / "chapters").glob("*.md")) else []
+
+# One claim, whose measured value and whose cell's waiting time the tests can change; it
+# leaves one record in the store, as a finished training run would.
+CHAPTER = """\
+---
+kernelspec:
+  display_name: Python 3
+  language: python
+  name: python3
+---
+
+# A small chapter
+
+```{code-cell} ipython3
+import os, time
+from pathlib import Path
+from widthlab.claims import Check, Claim, ClaimsFile, exact
+record = Path(os.environ["WIDTHLAB_STORE"]) / "ab" / "record.json"
+print("here" if Path("jupytext.toml").exists() else "elsewhere")
+```
+
+## One claim
+
+```{code-cell} ipython3
+---
+tags: [nbval-ignore-output]
+---
+known = record.exists()
+record.parent.mkdir(parents=True, exist_ok=True)
+record.write_text("{}")
+Path(os.environ["WIDTHLAB_STORE"], "../seen.txt").write_text(str(known))
+time.sleep(float(os.environ.get("SMALL_WAIT", "0")))
+```
+
+```{code-cell} ipython3
+claim = Claim("small.C1", "01-small", "chen2025global", "It is zero.", "abstract",
+              "live", "rounding")
+measured = float(os.environ.get("SMALL_MEASURED", "0"))
+judgement = claim.judge(
+    [Check("it", "value", "equals", 0.0, 0.1, exact(measured))],
+    [Check("one", "value", "equals", 0.0, 0.1, exact(1.0))])
+ClaimsFile("claims.json").update([judgement])
+print(judgement.line())
+```
+"""
+
+
+@pytest.fixture
+def book(tmp_path):
+    """A book with one small chapter that was never executed."""
+    root = tmp_path / "book"
+    (root / "chapters").mkdir(parents=True)
+    (root / "_toc.yml").write_text(
+        "format: jb-book\nroot: index\nchapters:\n- file: chapters/01-small\n"
+    )
+    (root / "index.md").write_text("# A small book\n")
+    (root / "chapters" / "01-small.md").write_text(CHAPTER)
+    shutil.copy(ROOT / "chapters" / "jupytext.toml", root / "chapters")
+    # Fonts were listed once for all books.
+    (root / ".cache" / "matplotlib").mkdir(parents=True)
+    (root / ".cache" / "matplotlib" / "fontlist.json").touch()
+    return root
+
+
+@pytest.fixture
+def executed(book, capsys):
+    commands.execute(book)
+    capsys.readouterr()
+    return book
+
+
+def small(root):
+    return Chapter("01-small", root / "chapters")
+
+
+def test_execute_writes_a_chapter_fit_to_publish(executed):
+    notebook = nbformat.read(small(executed).notebook, as_version=4)
+    assert [cell.execution_count for _, cell, _ in code_cells(notebook)] == [1, 2, 3]
+    printed = "".join(
+        output.text for _, cell, _ in code_cells(notebook) for output in cell.outputs
+    )
+    assert "here" in printed, "the kernel works in the chapter's folder"
+    assert "small.C1 reproduced" in printed
+    assert chapter_problems(small(executed)) == []
+    (judgement,) = pages.read_claims(executed / pages.CLAIMS)
+    assert judgement.verdict == "reproduced"
+    assert "small.C1" in (executed / "scoreboard.md").read_text()
+    assert list(notebook.metadata) == ["kernelspec", "language_info"]
+    timings = json.loads((executed / commands.TIMINGS).read_text())
+    assert len(timings["01-small"]["cells"]) == 3
+    commands.status(executed)
+
+
+def test_reproduce_agrees_leaves_the_book_alone_and_starts_afresh(executed, capsys):
+    before = {
+        path: path.read_bytes()
+        for path in executed.rglob("*")
+        if path.is_file() and not {"_build", ".cache"} & set(path.parts)
+    }
+    commands.reproduce(executed, build=False)
+    out = capsys.readouterr().out
+    assert "all 1 are those of" in out and "✓ reproduced" in out
+    assert "01-small | cell 2/3" in out and "One claim" in out
+    for path, content in before.items():
+        assert path.read_bytes() == content, path
+    assert not (executed / "_build/reproduce/store").exists()
+    assert (executed / "_build/reproduce/seen.txt").read_text() == "False"
+
+
+def test_reproduce_reports_a_changed_verdict(executed, monkeypatch, capsys):
+    monkeypatch.setenv("SMALL_MEASURED", "0.5")
+    committed = (executed / pages.CLAIMS).read_bytes()
+    with pytest.raises(BookError, match=r"small\.C1 .*changed: reproduced -> not rep"):
+        commands.reproduce(executed, build=False)
+    assert (executed / pages.CLAIMS).read_bytes() == committed
+
+
+def test_a_killed_reproduction_is_resumed(executed, monkeypatch, capsys):
+    """Kill it with a run stored and the chapter unfinished; the store must be used."""
+    store = executed / "_build" / "reproduce" / "store"
+    command = [sys.executable, "-m", "widthlab.book", "--root", str(executed)]
+    process = subprocess.Popen(
+        [*command, "reproduce"],
+        env={**os.environ, "SMALL_WAIT": "60"},
+        stdout=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 60
+    while not any(store.glob("??/*.json")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    commands.reproduce(executed, build=False)
+    assert "Resuming an interrupted reproduction: 1 " in capsys.readouterr().out
+    assert (executed / "_build/reproduce/seen.txt").read_text() == "True"
+    assert not store.exists()
+
+
+def test_an_interrupt_says_how_to_go_on(executed):
+    command = [sys.executable, "-m", "widthlab.book", "--root", str(executed)]
+    process = subprocess.Popen(
+        [*command, "reproduce"],
+        env={**os.environ, "SMALL_WAIT": "60"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    store = executed / "_build" / "reproduce" / "store"
+    deadline = time.monotonic() + 60
+    while not any(store.glob("??/*.json")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "make reproduce again" in err and "Traceback" not in err
+    assert any(store.glob("??/*.json"))
+
+
+def test_a_failing_cell_is_named_and_nothing_is_written(book, capsys):
+    chapter = small(book)
+    chapter.source.write_text(CHAPTER.replace("known = ", "known = 1 / 0 or "))
+    assert main(["--root", str(book), "execute"]) == 1
+    err = capsys.readouterr().err
+    assert "01-small, cell 3 (One claim) failed" in err
+    assert "ZeroDivisionError" in err and "\x1b" not in err
+    assert not chapter.notebook.exists() and not (book / pages.CLAIMS).exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "problem"),
+    [
+        ("import sys; print('note', file=sys.stderr)", "text on stderr: 'note'"),
+        ("print('/ho' + 'me/ann/x.npy')", "a path of this machine: '/home/ann/x.npy'"),
+    ],
+)
+def test_outputs_that_must_not_be_kept(book, code, problem):
+    small(book).source.write_text(CHAPTER.replace("known = ", f"{code}\nknown = "))
+    with pytest.raises(BookError, match="outputs cannot be kept") as caught:
+        commands.execute(book)
+    assert problem in str(caught.value)
+    assert not small(book).notebook.exists()
+
+
+def test_links_and_images_are_not_paths_of_a_machine():
+    notebook = nbformat.v4.new_notebook()
+    data = {"image/png": "abc/tmp/def", "text/html": "<a href='https://x.org/home/y'>"}
+    output = nbformat.v4.new_output("display_data", data=data)
+    cell = nbformat.v4.new_code_cell("show()", outputs=[output], execution_count=1)
+    notebook.cells = [cell]
+    assert output_problems(notebook) == []
+
+
+def test_a_source_edited_after_the_run_is_noticed(executed):
+    source = small(executed).source
+    source.write_text(source.read_text().replace("It is zero.", "It is nothing."))
+    with pytest.raises(BookError, match=r"01-small\.md and 01-small\.ipynb differ"):
+        commands.status(executed)
+
+
+def test_a_scoreboard_edited_by_hand_is_noticed(executed):
+    (executed / "scoreboard.md").write_text("# All is well\n")
+    with pytest.raises(BookError, match=r"scoreboard\.md is not what"):
+        commands.status(executed)
+
+
+def test_cells_out_of_order_are_noticed(executed):
+    notebook = nbformat.read(small(executed).notebook, as_version=4)
+    code_cells(notebook)[1][1].execution_count = 7
+    assert output_problems(notebook) == [
+        "cell 3 (One claim): execution count 7, expected 2"
+    ]
+
+
+def test_executing_one_chapter_keeps_the_claims_of_the_others(executed):
+    toc = executed / "_toc.yml"
+    toc.write_text(toc.read_text() + "- file: chapters/02-other\n")
+    other = CHAPTER.replace("small.C1", "other.C1").replace("01-small", "02-other")
+    (executed / "chapters" / "02-other.md").write_text(other)
+    commands.execute(executed, ["02-other"])
+    ids = [item.claim.id for item in pages.read_claims(executed / pages.CLAIMS)]
+    assert ids == ["other.C1", "small.C1"]
+
+
+def test_an_unknown_chapter_and_a_missing_page_are_named(book):
+    with pytest.raises(BookError, match="Unknown chapter: 09-none.*01-small"):
+        commands.execute(book, ["09-none"])
+    (book / "chapters" / "01-small.md").unlink()
+    with pytest.raises(BookError, match="names 'chapters/01-small', but there is"):
+        read_chapters(book)
+
+
+def test_cell_ids_depend_on_content_only(book):
+    first, second = read_source(small(book)), read_source(small(book))
+    assert [cell.id for cell in first.cells] == [cell.id for cell in second.cells]
+    assert len({cell.id for cell in first.cells}) == len(first.cells)
+    nbformat.validate(canonical(first))
+
+
+def test_a_cell_that_runs_too_long_is_stopped(book):
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("import time; time.sleep(60)")]
+    env = kernel_environment(book, book / "_build")
+    with pytest.raises(CellError, match="cell 0"):
+        run_notebook(notebook, folder=book, env=env, timeout=1)
+
+
+def test_site_is_built_and_a_warning_fails_it(executed, capsys):
+    shutil.copy(ROOT / "_config.yml", executed)
+    shutil.copy(ROOT / "references.bib", executed)
+    pages.html(executed)
+    page = (executed / "_build" / "html" / "chapters" / "01-small.html").read_text()
+    assert "small.C1 reproduced" in page
+    index = executed / "index.md"
+    index.write_text("# A small book\n\n[nowhere](no-such-page.md)\n")
+    with pytest.raises(BookError, match="without warnings"):
+        pages.html(executed)
+    assert "no-such-page" in capsys.readouterr().out
+
+
+class Clock:
+    def __init__(self):
+        self.time = 0.0
+
+    def __call__(self):
+        return self.time
+
+
+def test_progress_scales_recorded_times_by_the_pace_so_far():
+    steps = [Step("one", "setup", 10.0), Step("one", "fit", 20.0), Step("two", "", 5.0)]
+    now, stream = Clock(), io.StringIO()
+    progress = Progress(steps, stream, now=now)
+    progress.start(0)
+    assert progress.remaining() == pytest.approx(35.0)
+    now.time = 20.0  # the first cell took twice its record
+    progress.start(1)
+    assert progress.remaining() == pytest.approx(50.0)
+    now.time = 30.0
+    assert progress.remaining() == pytest.approx(40.0)
+    progress.start(2)
+    lines = stream.getvalue().splitlines()
+    assert lines[1] == "[ 0:20] one | cell 2/3 | about 0:50 left | fit"
+    assert len(lines) == 3
+
+
+def test_progress_of_a_resumed_run_ignores_cells_read_back():
+    steps = [Step("one", "", 10.0), Step("one", "", 10.0), Step("one", "", 10.0)]
+    now = Clock()
+    progress = Progress(steps, io.StringIO(), resumed=True, now=now)
+    progress.start(0)
+    now.time = 0.1
+    progress.start(1)
+    assert progress.remaining() == pytest.approx(20.0)
+
+
+def test_progress_without_records_says_so():
+    now, stream = Clock(), io.StringIO()
+    progress = Progress([Step("one", "a"), Step("one", "b")], stream, now=now)
+    progress.start(0)
+    assert "no estimate yet" in stream.getvalue()
+    now.time = 4.0
+    progress.start(1)
+    assert progress.remaining() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+def test_committed_chapter_is_fit_to_publish(chapter):
+    assert chapter_problems(chapter) == []
+
+
+def test_committed_claims_have_verdicts_and_chapters():
+    names = {chapter.name for chapter in CHAPTERS}
+    judgements = pages.read_claims(ROOT / pages.CLAIMS)
+    assert {judgement.claim.chapter for judgement in judgements} == names
+    keys = (ROOT / "references.bib").read_text(encoding="utf-8")
+    for judgement in judgements:
+        assert judgement.verdict
+        assert f"{{{judgement.claim.paper}," in keys
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="no chapter yet")
+def test_committed_scoreboard_says_what_the_claims_say():
+    assert pages.scoreboard_is_current(ROOT)
