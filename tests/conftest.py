@@ -13,7 +13,7 @@ os.environ.pop("WIDTHLAB_CLAIMS", None)
 import jaxtyping  # noqa: E402
 
 # From here on, importing a module of widthlab checks its annotations at run time.
-jaxtyping.install_import_hook("widthlab", "beartype.beartype")
+jaxtyping.install_import_hook("widthlab", "checked.checked")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

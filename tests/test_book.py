@@ -1,4 +1,4 @@
-"""The book's own program on a miniature book, and the state of the committed chapters."""
+"""The book's own program on a miniature book, and the committed chapters."""
 
 import io
 import json
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import nbformat
 import pytest
-
 from widthlab.book import commands, pages
 from widthlab.book.__main__ import main
 from widthlab.book.chapters import (
@@ -77,10 +76,8 @@ print(judgement.line())
 """
 
 
-@pytest.fixture
-def book(tmp_path):
+def make_book(root):
     """A book with one small chapter that was never executed."""
-    root = tmp_path / "book"
     (root / "chapters").mkdir(parents=True)
     (root / "_toc.yml").write_text(
         "format: jb-book\nroot: index\nchapters:\n- file: chapters/01-small\n"
@@ -88,17 +85,28 @@ def book(tmp_path):
     (root / "index.md").write_text("# A small book\n")
     (root / "chapters" / "01-small.md").write_text(CHAPTER)
     shutil.copy(ROOT / "chapters" / "jupytext.toml", root / "chapters")
-    # Fonts were listed once for all books.
+    # No need to list the machine's fonts for a chapter without figures.
     (root / ".cache" / "matplotlib").mkdir(parents=True)
     (root / ".cache" / "matplotlib" / "fontlist.json").touch()
     return root
 
 
 @pytest.fixture
-def executed(book, capsys):
-    commands.execute(book)
-    capsys.readouterr()
-    return book
+def book(tmp_path):
+    return make_book(tmp_path / "book")
+
+
+@pytest.fixture(scope="module")
+def executed_once(tmp_path_factory):
+    root = make_book(tmp_path_factory.mktemp("executed") / "book")
+    commands.execute(root)
+    return root
+
+
+@pytest.fixture
+def executed(executed_once, tmp_path):
+    """A book whose chapter was executed, to do anything with."""
+    return Path(shutil.copytree(executed_once, tmp_path / "book"))
 
 
 def small(root):
@@ -255,7 +263,7 @@ def test_executing_one_chapter_keeps_the_claims_of_the_others(executed):
 
 
 def test_an_unknown_chapter_and_a_missing_page_are_named(book):
-    with pytest.raises(BookError, match="Unknown chapter: 09-none.*01-small"):
+    with pytest.raises(BookError, match=r"Unknown chapter: 09-none.*01-small"):
         commands.execute(book, ["09-none"])
     (book / "chapters" / "01-small.md").unlink()
     with pytest.raises(BookError, match="names 'chapters/01-small', but there is"):

@@ -164,6 +164,7 @@ def _run(
                     notebook,
                     folder=chapter.folder,
                     env=env,
+                    log=work / "kernel.log",
                     starting=lambda position, first=first: progress.start(
                         first + position
                     ),

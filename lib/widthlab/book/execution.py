@@ -51,6 +51,7 @@ def run_notebook(
     *,
     folder: Path,
     env: dict[str, str],
+    log: Path | None = None,
     starting: Callable[[int], None] = lambda position: None,
     timeout: int = CELL_TIMEOUT,
 ) -> list[float]:
@@ -60,6 +61,7 @@ def run_notebook(
         notebook: the notebook; its old outputs are dropped.
         folder: the kernel's working directory.
         env: the kernel's environment variables.
+        log: file for what the kernel's process itself says; None discards it.
         starting: called with a code cell's position (0, 1, ...) before it runs.
         timeout: seconds that one cell may take.
 
@@ -82,7 +84,10 @@ def run_notebook(
     cells = code_cells(notebook)
     for _, cell, _ in cells:
         cell.outputs, cell.execution_count = [], None
-    with client.setup_kernel(env=env, cwd=str(folder)):
+    with (
+        open(log or os.devnull, "a") as own_words,
+        client.setup_kernel(env=env, cwd=str(folder), stderr=own_words),
+    ):
         for position, (index, cell, group) in enumerate(cells):
             starting(position)
             start = time.perf_counter()

@@ -5,7 +5,24 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TextIO
+from typing import Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What progress is written to: standard output, or whatever stands in for it."""
+
+    def write(self, text: str, /) -> int:
+        """Write text."""
+        ...
+
+    def flush(self) -> None:
+        """Write out what is buffered."""
+        ...
+
+    def isatty(self) -> bool:
+        """Whether a terminal shows it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +55,13 @@ class Progress:
     def __init__(
         self,
         steps: Sequence[Step],
-        stream: TextIO,
+        stream: Stream,
         *,
         resumed: bool = False,
         now: Callable[[], float] = time.monotonic,
     ):
-        self._steps, self._stream, self._resumed, self._now = (
-            steps,
-            stream,
-            resumed,
-            now,
-        )
+        self._steps, self._stream = steps, stream
+        self._resumed, self._now = resumed, now
         self._terminal = stream.isatty()
         self._begin = self._cell_begin = now()
         self._done: list[float] = []
