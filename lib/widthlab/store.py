@@ -34,7 +34,9 @@ _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~[0-9a-f]+\.tmp")
 # record takes an hour.
 _STALE_S = 3600.0
 # Modules that present, judge or keep results and cannot change a number in a record.
-_NOT_NUMERIC = frozenset({"plots", "book", "claims", "chapter", "store"})
+_NOT_NUMERIC = frozenset(
+    {"plots", "book", "claims", "verdicts", "estimates", "chapter", "store"}
+)
 
 
 class StoreError(RuntimeError):
@@ -86,7 +88,7 @@ def _dumps(plain: object) -> str:
 def _plain(obj: Any, where: str, *, finite: bool) -> Any:
     """`obj` in terms of JSON's own types; NaN and infinity only where not `finite`."""
     if obj is None or isinstance(obj, bool | str):
-        return str(obj) if isinstance(obj, str) else obj
+        return str.__str__(obj) if isinstance(obj, str) else obj
     if isinstance(obj, numbers.Integral):  # NumPy's integers are registered too
         return int(obj)
     if isinstance(obj, Fraction):
@@ -107,8 +109,9 @@ def _plain(obj: Any, where: str, *, finite: bool) -> Any:
     if hasattr(obj, "to_json"):
         return _plain(obj.to_json(), where, finite=finite)
     raise TypeError(
-        f"{where} is a {type(obj).__name__}, which JSON cannot hold; allowed: None, "
-        f"bool, int, float, Fraction, str, list, tuple, dict, objects with to_json()"
+        f"{where} is a {type(obj).__module__}.{type(obj).__name__}, which JSON cannot "
+        f"hold; allowed: None, bool, int, float, Fraction, str, list, "
+        f"tuple, dict, objects with to_json()"
     )
 
 

@@ -5,9 +5,10 @@ none needs a network. `mnist`, `fashion-mnist` and `cifar10` are downloaded once
 folder that the environment variable WIDTHLAB_DATA moves.
 """
 
-from widthlab.data.pipeline import Dataset, load_dataset
+from widthlab.data.pipeline import load_dataset
 from widthlab.data.raw import DataError
-from widthlab.data.spec import PREPROCESS, SOURCES, TARGETS, VARIANTS, DataSpec
+from widthlab.data.sources import SOURCES
+from widthlab.data.spec import PREPROCESS, TARGETS, VARIANTS, Dataset, DataSpec
 
 __all__ = [
     "PREPROCESS",

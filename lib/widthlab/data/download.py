@@ -10,6 +10,7 @@ import functools
 import gzip
 import hashlib
 import io
+import math
 import os
 import sys
 import tarfile
@@ -17,6 +18,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -140,6 +142,8 @@ def fetch(file: RemoteFile) -> bytes:
     import pooch
     import requests
 
+    # pooch's own annotation of a downloader does not fit its own downloaders.
+    downloader: Any = functools.partial(_download_verified, file)
     refusals = []
     for home in file.homes:
         try:
@@ -148,7 +152,7 @@ def fetch(file: RemoteFile) -> bytes:
                 known_hash=None,  # the downloader checks, over decoded content
                 fname=file.name,
                 path=file.folder,
-                downloader=functools.partial(_download_verified, file),
+                downloader=downloader,
             )
             return read_verified(file, file.path)
         except (requests.exceptions.RequestException, _WrongContentError) as error:
@@ -204,7 +208,8 @@ def _verify(file: RemoteFile, content: bytes) -> bytes:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
             raise _WrongContentError(
-                f"truncated or damaged ({size} bytes; {type(error).__name__}: {error}); "
+                f"truncated or damaged ({size} bytes; {type(error).__name__}: "
+                f"{error}); "
                 f"{expected}; found: none, as it cannot be decompressed"
             ) from error
     found = hashlib.new(file.algorithm, content, usedforsecurity=False).hexdigest()
@@ -218,9 +223,10 @@ def _verify(file: RemoteFile, content: bytes) -> bytes:
 def _advice(file: RemoteFile) -> str:
     homes = " or ".join(home + file.name for home in file.homes)
     return (
-        f"What to do: delete {file.path} if it is there, then load again with a network "
-        f"connection, or download {homes} by hand into {file.folder}. The environment "
-        f"variable {DATA_VARIABLE} moves the data folder, now {data_folder()}."
+        f"What to do: delete {file.path} if it is there, then load again with a "
+        f"network connection, or download {homes} by hand into "
+        f"{file.folder}. The environment variable {DATA_VARIABLE} moves the data "
+        f"folder, now {data_folder()}."
     )
 
 
@@ -236,15 +242,16 @@ def _unwritable(file: RemoteFile, error: OSError) -> DataError:
 def _parse_idx(content: bytes, file: RemoteFile) -> np.ndarray:
     """Array in an IDX file: two zero bytes, type 8 (uint8), rank, big-endian sizes."""
     rank = content[3] if len(content) > 3 else 0
-    shape = tuple(np.frombuffer(content[4 : 4 + 4 * rank], dtype=">u4").tolist())
-    body = np.frombuffer(
-        content, dtype=np.uint8, offset=min(4 + 4 * rank, len(content))
-    )
-    if content[:3] != b"\0\0\x08" or not rank or body.size != np.prod(shape, dtype=int):
+    start = 4 + 4 * rank
+    sizes = (content[i : i + 4] for i in range(4, start, 4))
+    shape = tuple(int.from_bytes(size, "big") for size in sizes)
+    body = np.frombuffer(content[start:], dtype=np.uint8)
+    complete = rank and len(content) == start + math.prod(shape)
+    if content[:3] != b"\0\0\x08" or not complete:
         raise DataError(
-            f"{file.dataset}: {file.name} in folder {file.folder} is not an IDX file of "
-            f"unsigned bytes (header {content[:4].hex()}, shape {shape}, {body.size} "
-            f"bytes of data). {_advice(file)}"
+            f"{file.dataset}: {file.name} in folder {file.folder} is not an IDX file "
+            f"of unsigned bytes (header {content[:4].hex()}, shape {shape}, "
+            f"{body.size} bytes of data). {_advice(file)}"
         )
     return body.reshape(shape)
 

@@ -83,12 +83,12 @@ def _package_folder(package: str, name: str) -> Path:
 
 
 def gaussian_mixture(n_train: int, n_test: int, dim: int, seed: int) -> Raw:
-    r"""Draw $x = \mu_y + z$, $\mu_y \sim N(0, 0.25^2 I)$, $z \sim N(0, I)$, ten classes.
+    r"""Draw $x = \mu_y + z$, $\mu_y \sim N(0, 0.25^2 I)$, $z \sim N(0, I)$.
 
-    Class means depend on `dim` alone, the noise on `seed` too. Values are rounded to
-    multiples of 1/1024 and kept as integers: a last-bit difference between maths
-    libraries then leaves the content as it is. Rows are drawn one after another, so
-    a smaller set is a prefix of a larger one.
+    There are ten classes. Class means depend on `dim` alone, the noise on `seed` too.
+    Values are rounded to multiples of 1/1024 and kept as integers: a last-bit
+    difference between maths libraries then leaves the content as it is. Rows are
+    drawn one after another, so a smaller set is a prefix of a larger one.
     """
     means = MIXTURE_MEAN_STD * _rng(f"means/{dim}").standard_normal(
         (MIXTURE_CLASSES, dim)

@@ -1,6 +1,5 @@
 """From decoded integers to the arrays an experiment trains on."""
 
-import dataclasses
 import functools
 import hashlib
 import json
@@ -8,52 +7,13 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Integer, Shaped
+from jaxtyping import Integer, Shaped
 
 from widthlab.data.raw import Raw, balanced_order, content_sha256
-from widthlab.data.spec import SOURCES, DataSpec
+from widthlab.data.sources import SOURCES
+from widthlab.data.spec import Dataset, DataSpec
 
 _BLOCK = 4096  # rows at a time: CIFAR-10 in int64 would otherwise take 1.2 GB
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Dataset:
-    """Arrays ready for training, all read-only.
-
-    Attributes:
-        spec: The specification this was loaded from.
-        x_train: Inputs, float32.
-        y_train: Targets: int32 class indices, or float32 with one column an output.
-        x_test: Test inputs, prepared with the training set's statistics.
-        y_test: Test targets.
-        classes: Names of the classes, by index.
-        sha256: Names the content: SHA-256 over the decoded integers actually used and
-            the canonical JSON of the spec. Floats are left out on purpose: they follow
-            from these two, and their last bits may depend on the platform.
-    """
-
-    spec: DataSpec
-    x_train: Float[np.ndarray, "n d"]
-    y_train: Shaped[np.ndarray, "n ..."]
-    x_test: Float[np.ndarray, "m d"]
-    y_test: Shaped[np.ndarray, "m ..."]
-    classes: tuple[str, ...]
-    sha256: str
-
-    def __post_init__(self) -> None:
-        """Make the arrays read-only: they are cached and shared."""
-        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
-            array.setflags(write=False)
-
-    @property
-    def input_dim(self) -> int:
-        """Length of one input row."""
-        return self.x_train.shape[1]
-
-    @property
-    def output_dim(self) -> int:
-        """Number of network outputs the targets ask for."""
-        return self.spec.output_dim
 
 
 @functools.lru_cache(maxsize=4)
@@ -81,7 +41,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
 
 
 def _select(spec: DataSpec) -> Raw:
-    """The decoded rows that `spec` uses, in its order (for variants: the first half)."""
+    """The decoded rows that `spec` uses, in its order (first half for variants)."""
     n_train = spec.train_size if spec.variant == "plain" else spec.train_size // 2
     if spec.name == "gaussian-mixture":
         from widthlab.data.packaged import gaussian_mixture
@@ -135,8 +95,8 @@ def _preprocessor(
         norm = np.sqrt(np.square(rows).sum(axis=1, keepdims=True).astype(np.float64))
         if not norm.all():
             raise ValueError(
-                f"preprocess 'unit-norm': an image of {spec.name} equals the mean image "
-                f"of the {n} training images and has no direction; "
+                f"preprocess 'unit-norm': an image of {spec.name} equals the mean "
+                f"image of the {n} training images and has no direction; "
                 f"use more images or preprocess='standardize'"
             )
         return norm

@@ -44,7 +44,7 @@ def stable_order(count: int, tag: str) -> Integer[np.ndarray, " n"]:
 
     Examples:
         >>> stable_order(6, "a").tolist()
-        [3, 5, 4, 0, 1, 2]
+        [2, 3, 1, 5, 4, 0]
     """
     keys = [hashlib.sha256(f"{tag}/{i}".encode()).digest() for i in range(count)]
     return np.array(sorted(range(count), key=keys.__getitem__), dtype=np.int64)

@@ -1,40 +1,15 @@
-"""`DataSpec`: the description of a data set exactly as an experiment uses it."""
+"""`DataSpec`, a data set as an experiment uses it, and `Dataset`, its arrays."""
 
 import dataclasses
 import operator
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
-if TYPE_CHECKING:
-    from widthlab.data.pipeline import Dataset
+import numpy as np
+from jaxtyping import Float, Shaped
 
+from widthlab.data.sources import SOURCES
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """What is known of a data set before it is read: sizes, classes, integer scale."""
-
-    n_train: int
-    n_test: int
-    dim: int
-    scale: int
-    classes: tuple[str, ...]
-
-
-_DIGITS = tuple("0123456789")
-_FASHION = "T-shirt/top,Trouser,Pullover,Dress,Coat,Sandal,Shirt,Sneaker,Bag,Ankle boot"
-_CIFAR = "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck"
-
-SOURCES: Mapping[str, Source] = MappingProxyType(
-    {
-        "mnist-5k": Source(4000, 1000, 784, 255, _DIGITS),
-        "digits": Source(1442, 355, 64, 16, _DIGITS),
-        "mnist": Source(60_000, 10_000, 784, 255, _DIGITS),
-        "fashion-mnist": Source(60_000, 10_000, 784, 255, tuple(_FASHION.split(","))),
-        "cifar10": Source(50_000, 10_000, 3072, 255, tuple(_CIFAR.split(","))),
-        "gaussian-mixture": Source(20_000, 20_000, 192, 1024, _DIGITS),
-    }
-)
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
 PREPROCESS = ("unit-norm", "standardize", "raw01")
 VARIANTS = ("plain", "antipodal", "duplicate")
@@ -123,7 +98,7 @@ class DataSpec:
         if value is None and field != "subset_seed":
             return
         try:
-            if isinstance(value, bool):
+            if value is None or isinstance(value, bool):
                 raise TypeError
             number = operator.index(value)
         except TypeError:
@@ -170,7 +145,7 @@ class DataSpec:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
     @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+    def from_json(cls, fields: Mapping[str, Any]) -> "DataSpec":
         """The inverse of `to_json`.
 
         Raises:
@@ -192,6 +167,46 @@ class DataSpec:
         from widthlab.data.pipeline import load_dataset
 
         return load_dataset(self)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Dataset:
+    """Arrays ready for training, all read-only.
+
+    Attributes:
+        spec: The specification this was loaded from.
+        x_train: Inputs, float32.
+        y_train: Targets: int32 class indices, or float32 with one column an output.
+        x_test: Test inputs, prepared with the training set's statistics.
+        y_test: Test targets.
+        classes: Names of the classes, by index.
+        sha256: Names the content: SHA-256 over the decoded integers actually used and
+            the canonical JSON of the spec. Floats are left out on purpose: they follow
+            from these two, and their last bits may depend on the platform.
+    """
+
+    spec: DataSpec
+    x_train: Float[np.ndarray, "n d"]
+    y_train: Shaped[np.ndarray, "n ..."]
+    x_test: Float[np.ndarray, "m d"]
+    y_test: Shaped[np.ndarray, "m ..."]
+    classes: tuple[str, ...]
+    sha256: str
+
+    def __post_init__(self) -> None:
+        """Make the arrays read-only: they are cached and shared."""
+        for array in (self.x_train, self.y_train, self.x_test, self.y_test):
+            array.setflags(write=False)
+
+    @property
+    def input_dim(self) -> int:
+        """Length of one input row."""
+        return self.x_train.shape[1]
+
+    @property
+    def output_dim(self) -> int:
+        """Number of network outputs the targets ask for."""
+        return self.spec.output_dim
 
 
 def _check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
