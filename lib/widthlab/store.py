@@ -135,7 +135,9 @@ class Store:
     """
 
     path: Path
-    _swept: bool = dataclasses.field(default=False, init=False, repr=False)
+    _swept: bool = dataclasses.field(
+        default=False, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Accept a string, and stay valid when the working directory changes."""
