@@ -57,15 +57,15 @@ serve: $(STAMP)
 
 clean:
 	rm -rf _build .cache .pytest_cache .ruff_cache .hypothesis
-	find lib tests benchmarks chapters \( -name __pycache__ -o -name .ipynb_checkpoints \) \
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) \
 	  -prune -exec rm -rf {} +
 
 lint: $(STAMP)
 	@$(PY) tests/run.py lint format types
 
 format: $(STAMP)
-	@$(PY) -m ruff check --fix lib tests benchmarks
-	@$(PY) -m ruff format lib tests benchmarks
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
 
 unit: $(STAMP)
 	@$(PY) tests/run.py unit doctest

@@ -17,7 +17,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "test"
-SOURCES = ("lib", "tests", "benchmarks")
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 
 # What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
@@ -55,11 +54,11 @@ def tool(*command: str, env: dict[str, str] | None = None) -> Result:
 
 
 def lint() -> Result:
-    return tool("ruff", "check", *SOURCES)
+    return tool("ruff", "check", ".")
 
 
 def formatting() -> Result:
-    return tool("ruff", "format", "--check", *SOURCES)
+    return tool("ruff", "format", "--check", ".")
 
 
 def types() -> Result:

@@ -228,7 +228,9 @@ def test_links_and_images_are_not_paths_of_a_machine():
     output = nbformat.v4.new_output("display_data", data=data)
     cell = nbformat.v4.new_code_cell("show()", outputs=[output], execution_count=1)
     notebook.cells = [cell]
-    assert output_problems(notebook) == []
+    assert output_problems(notebook) == ["cell 0 (show()): no alt text"]
+    cell.metadata = {"mystnb": {"image": {"alt": "A line"}}}
+    assert output_problems(nbformat.from_dict(notebook)) == []
 
 
 def test_a_source_edited_after_the_run_is_noticed(executed):
@@ -236,6 +238,14 @@ def test_a_source_edited_after_the_run_is_noticed(executed):
     source.write_text(source.read_text().replace("It is zero.", "It is nothing."))
     with pytest.raises(BookError, match=r"01-small\.md and 01-small\.ipynb differ"):
         commands.status(executed)
+
+
+def test_alt_text_edited_after_the_run_is_noticed(executed):
+    source = small(executed).source
+    setting = "tags: [nbval-ignore-output]\n"
+    edited = f"{setting}mystnb: {{image: {{alt: A line}}}}\n"
+    source.write_text(source.read_text().replace(setting, edited))
+    assert any("differ" in problem for problem in chapter_problems(small(executed)))
 
 
 def test_a_scoreboard_edited_by_hand_is_noticed(executed):

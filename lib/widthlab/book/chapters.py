@@ -160,7 +160,9 @@ def output_problems(notebook: Notebook) -> list[str]:
     Errors, text on stderr, paths of a machine, images without alt text, and cells that
     were not executed in order from a clean kernel.
     """
-    problems = []
+    from widthlab.plots import missing_alt
+
+    problems = missing_alt(notebook)
     for number, (index, cell, group) in enumerate(code_cells(notebook), start=1):
         where = f"cell {index} ({group})"
         if cell.execution_count != number:
@@ -210,9 +212,15 @@ def chapter_problems(chapter: Chapter) -> list[str]:
     return problems
 
 
-def _sources(notebook: Notebook) -> list[tuple[str, str, list[str]]]:
+def _sources(notebook: Notebook) -> list[tuple[Any, ...]]:
+    """What a pair must share: text, tags, and the settings of figures."""
     return [
-        (cell.cell_type, cell.source.strip(), sorted(cell.metadata.get("tags", [])))
+        (
+            cell.cell_type,
+            cell.source.strip(),
+            cell.metadata.get("tags"),
+            cell.metadata.get("mystnb"),
+        )
         for cell in notebook.cells
         if cell.source.strip()
     ]
