@@ -1,0 +1,130 @@
+r"""The nonlinearities by name, with the Gaussian moments that fix their scales.
+
+For $z \sim N(0, 1)$ an activation $\varphi$ keeps the second moment of wide layers when
+the initial weights have the gain $E[\varphi(z)^2]^{-1/2}$ (He et al. 2015 for ReLU).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    r"""A nonlinearity.
+
+    Attributes:
+        name: key under which `get` finds it.
+        function: the map, on arrays of any shape.
+        good: whether it is among the functions that Chen et al. 2025 name as meeting
+            their condition "GOOD" (Assumption 4.3: bounded first and second derivatives,
+            and generic enough to keep features apart).
+    """
+
+    name: str
+    function: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    good: bool
+
+    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+        """Apply the nonlinearity."""
+        return self.function(x)
+
+    @property
+    def second_moment(self) -> float:
+        r"""Return $E[\varphi(z)^2]$ for standard Gaussian $z$.
+
+        Example:
+            >>> round(get("relu").second_moment, 12)
+            0.5
+        """
+        return _moment(self.name, derivative=False)
+
+    @property
+    def derivative_second_moment(self) -> float:
+        r"""Return $E[\varphi'(z)^2]$ for standard Gaussian $z$."""
+        return _moment(self.name, derivative=True)
+
+    @property
+    def gain(self) -> float:
+        r"""Return $E[\varphi(z)^2]^{-1/2}$, the gain that keeps the second moment."""
+        return self.second_moment**-0.5
+
+
+def abrelu(a: float, b: float) -> Activation:
+    r"""Return the (a, b)-ReLU $a \min(x, 0) + b \max(x, 0)$.
+
+    It is found again under its name, `abrelu(a,b)`.
+    """
+    return Activation(
+        f"abrelu({a:g},{b:g})",
+        lambda x: a * jnp.minimum(x, 0) + b * jnp.maximum(x, 0),
+        good=False,
+    )
+
+
+def get(name: str) -> Activation:
+    """Return an activation by name.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    if name.startswith("abrelu(") and name.endswith(")"):
+        slopes = name[len("abrelu(") : -1].split(",")
+        if len(slopes) == 2:
+            return abrelu(float(slopes[0]), float(slopes[1]))
+    if name not in _CATALOGUE:
+        raise ValueError(
+            f"no activation is called {name!r}; there are {', '.join(_CATALOGUE)} and "
+            "abrelu(a,b)"
+        )
+    return _CATALOGUE[name]
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the activations without parameters."""
+    return tuple(_CATALOGUE)
+
+
+def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jax.nn.gelu(x, approximate=False)
+
+
+_CATALOGUE = {
+    a.name: a
+    for a in (
+        Activation("tanh", jnp.tanh, good=True),
+        Activation("silu", jax.nn.silu, good=True),
+        Activation("sigmoid", jax.nn.sigmoid, good=True),
+        Activation("relu", jax.nn.relu, good=False),
+        Activation("gelu", _exact_gelu, good=False),
+        Activation("elu", jax.nn.elu, good=False),
+        Activation("erf", jax.scipy.special.erf, good=False),
+        Activation("linear", lambda x: x, good=False),
+    )
+}
+
+
+@lru_cache(maxsize=64)
+def _moment(name: str, *, derivative: bool) -> float:
+    """Integrate over each half-line on its own, so that a kink at zero costs nothing."""
+    import numpy as np
+
+    function = get(name).function
+    with jax.enable_x64(True):
+        nodes, weights = np.polynomial.legendre.leggauss(200)
+        z = 6.0 * (nodes + 1.0)  # [0, 12]; the Gaussian tail beyond is below 1e-31
+        both = jnp.asarray(np.concatenate([-z, z]))
+        if derivative:
+            values = jax.vmap(jax.grad(lambda t: function(t)))(both)
+        else:
+            values = function(both)
+        density = np.exp(-(np.asarray(both) ** 2) / 2) / math.sqrt(2 * math.pi)
+        total = np.sum(np.tile(6.0 * weights, 2) * np.asarray(values) ** 2 * density)
+    return float(total)

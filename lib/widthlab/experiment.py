@@ -1,0 +1,440 @@
+r"""From a specification to a record: `Experiment` -> `run` or `sweep` -> `Record`.
+
+An experiment is one training run, described by a frozen value whose hash, together with
+that of the data and of the library's source, names the record that it leaves. A sweep
+trains the runs that share a compiled program together, and skips what the store holds.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from widthlab import parametrization as parametrizations
+from widthlab import probes as probe_module
+from widthlab.data import DataSpec
+from widthlab.model import Scales, Shape
+from widthlab.parametrization import Parametrization
+from widthlab.probes import Features
+from widthlab.store import Store, default_store, provenance, record_key
+from widthlab.training import LOSSES, Data, Members, Optimizer, Outcome, Plan, Probe
+from widthlab.training import train as train_ensemble
+from widthlab.training import use_all_cores
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
+_HOST_BUDGET = 2**31  # bytes of weights, gradients and states held at once on CPU
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    r"""One training run.
+
+    Attributes:
+        data: data set, as prepared.
+        parametrization: a name of the catalogue or a table of its own.
+        width: size $n$ of the hidden layers.
+        depth: number $L$ of hidden layers.
+        growth: exponent $q$ of sizes that grow with depth, $n_l = n\,l^q$.
+        activation: name of the nonlinearity.
+        loss: "cross-entropy" or "mse".
+        optimizer: update rule.
+        lr: base learning rate $\eta$.
+        seed: decides initial weights and the order of batches.
+        batch_size: examples per step; None is full-batch gradient descent.
+        steps: number of steps.
+        checkpoints: steps at which probes are taken, `steps` among them; by default the
+            first and the last.
+        base_width: width at which all parametrizations coincide; 1 for pure exponents.
+        gains: factors on the initial standard deviation of input, hidden and output
+            layers.
+        stop_below: end the run at the first step whose loss is below this.
+        probes: what to measure.
+        dtype: "float32" or "float64".
+
+    Example:
+        >>> spec = Experiment(
+        ...     data=DataSpec("digits", n_train=64, targets="labels"),
+        ...     parametrization="mup", width=32, lr=0.5, batch_size=32, steps=5,
+        ... )
+        >>> spec.shape.widths, spec.checkpoints
+        ((32, 32, 32), (0, 5))
+    """
+
+    data: DataSpec
+    parametrization: Parametrization | str
+    width: int
+    depth: int = 3
+    growth: float = 0.0
+    activation: str = "tanh"
+    loss: str = "cross-entropy"
+    optimizer: Optimizer = Optimizer()
+    lr: float
+    seed: int = 0
+    batch_size: int | None = None
+    steps: int
+    checkpoints: tuple[int, ...] = ()
+    base_width: int = 1
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    stop_below: float | None = None
+    probes: tuple[Any, ...] = (Features(),)
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Look up names and refuse what cannot be run, before anything is computed."""
+        if isinstance(self.parametrization, str):
+            table = parametrizations.get(self.parametrization)
+            object.__setattr__(self, "parametrization", table)
+        if not self.checkpoints:
+            object.__setattr__(self, "checkpoints", tuple(sorted({0, self.steps})))
+        self._check_numbers()
+        self._check_choices()
+        self.scales()  # sizes, depth and optimizer must suit the parametrization
+
+    def _check_numbers(self) -> None:
+        for what in ("width", "depth", "steps", "base_width"):
+            value = getattr(self, what)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{what} is {value!r}; it must be an integer from 1 on")
+        if not math.isfinite(self.lr) or self.lr <= 0:
+            raise ValueError(
+                f"lr is {self.lr!r}; a learning rate is a finite number above 0"
+            )
+        if self.batch_size is not None and not (
+            1 <= self.batch_size <= self.data.train_size
+        ):
+            raise ValueError(
+                f"batch_size is {self.batch_size}; with {self.data.train_size} training "
+                "examples it must be between 1 and that, or None for all of them"
+            )
+        increasing = all(a < b for a, b in zip(self.checkpoints, self.checkpoints[1:]))
+        if not increasing or self.checkpoints[0] < 0 or self.checkpoints[-1] != self.steps:
+            raise ValueError(
+                f"checkpoints are {self.checkpoints}; they must increase from 0 or later "
+                f"to the last step, {self.steps}"
+            )
+
+    def _check_choices(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(f"no loss is called {self.loss!r}; there are {list(LOSSES)}")
+        if (self.loss == "cross-entropy") != (self.data.targets == "labels"):
+            raise ValueError(
+                f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
+                "cross-entropy takes DataSpec(targets='labels'), mse any other targets"
+            )
+        if self.dtype not in ("float32", "float64"):
+            raise ValueError(f"dtype is {self.dtype!r}; it is 'float32' or 'float64'")
+        for probe in self.probes:
+            if isinstance(probe, Features) and min(self.shape.widths) < 2 * probe.inputs:
+                raise ValueError(
+                    f"width {self.width} is too small for the features of {probe.inputs} "
+                    f"inputs: the joint Gram matrix needs at least {2 * probe.inputs} "
+                    "dimensions; widen the network or use Features(inputs=...)"
+                )
+
+    @property
+    def table(self) -> Parametrization:
+        """The parametrization's table of exponents."""
+        assert isinstance(self.parametrization, Parametrization)
+        return self.parametrization
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of the network."""
+        sizes = range(1, self.depth + 1)
+        widths = tuple(round(self.width * layer**self.growth) for layer in sizes)
+        return Shape(self.data.input_dim, widths, self.data.output_dim, self.activation)
+
+    @property
+    def plan(self) -> Plan:
+        """What of this run is compiled in."""
+        return Plan(
+            shape=self.shape,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            train_size=self.data.train_size,
+            dtype=self.dtype,
+        )
+
+    def scales(self) -> Scales:
+        """Return the numbers that the parametrization assigns to each layer."""
+        return self.shape.scales(
+            self.table,
+            lr=self.lr,
+            base_width=self.base_width,
+            gains=self.gains,
+            adam=self.optimizer.normalises,
+            dtype=self.dtype,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the specification as plain JSON values; its hash names the record."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["data"] = self.data.to_json()
+        out["parametrization"] = self.table.to_json()
+        out["optimizer"] = {f.name: getattr(self.optimizer, f.name) for f in fields(Optimizer)}
+        out["probes"] = [probe_module.to_json(p) for p in self.probes]
+        out["checkpoints"] = list(self.checkpoints)
+        out["gains"] = list(self.gains)
+        return out
+
+    @classmethod
+    def from_json(cls, spec: Mapping[str, Any]) -> Experiment:
+        """Read what `to_json` wrote."""
+        return cls(
+            **{
+                **spec,
+                "data": DataSpec.from_json(spec["data"]),
+                "parametrization": Parametrization.from_json(spec["parametrization"]),
+                "optimizer": Optimizer(**spec["optimizer"]),
+                "probes": tuple(probe_module.from_json(p) for p in spec["probes"]),
+                "checkpoints": tuple(spec["checkpoints"]),
+                "gains": tuple(spec["gains"]),
+            }
+        )
+
+    @property
+    def key(self) -> str:
+        """Name of the record: a hash of specification, data and library source."""
+        return record_key(self.to_json(), self.data.load().sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a run left.
+
+    Attributes:
+        experiment: the specification.
+        columns: the table by columns: step, layer, quantity, value.
+        diverged_at: step whose loss or gradient was not finite, or None.
+        stopped_at: step at which the loss fell below `stop_below`, or None.
+        provenance: versions, device, time and hashes behind the numbers.
+    """
+
+    experiment: Experiment
+    columns: Mapping[str, list[Any]] = field(repr=False)
+    diverged_at: int | None
+    stopped_at: int | None
+    provenance: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The measurements in long form, one a row."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.columns))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as plain JSON values."""
+        return {
+            "experiment": self.experiment.to_json(),
+            "columns": dict(self.columns),
+            "diverged_at": self.diverged_at,
+            "stopped_at": self.stopped_at,
+            "provenance": dict(self.provenance),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Read what `to_json` wrote."""
+        return cls(
+            Experiment.from_json(data["experiment"]),
+            data["columns"],
+            data["diverged_at"],
+            data["stopped_at"],
+            data["provenance"],
+        )
+
+
+_SPEC_COLUMNS = (
+    "width",
+    "depth",
+    "growth",
+    "activation",
+    "loss",
+    "lr",
+    "seed",
+    "batch_size",
+    "base_width",
+    "dtype",
+)
+
+
+def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
+    """Join records into one table in long form, with their specifications as columns.
+
+    Args:
+        records: what to join.
+        quantities: names to keep; all of them if none is given.
+
+    Returns:
+        One row for each measurement, with `step`, `layer`, `quantity`, `value`, the
+        fields of the specification, `diverged_at` and `stopped_at`.
+    """
+    import pandas as pd
+
+    parts = []
+    for record in records:
+        part = record.table
+        if quantities:
+            part = part[part["quantity"].isin(quantities)]
+        spec = record.experiment
+        columns = {name: getattr(spec, name) for name in _SPEC_COLUMNS}
+        columns |= {
+            "parametrization": spec.table.name,
+            "data": spec.data.name,
+            "variant": spec.data.variant,
+            "optimizer": spec.optimizer.name,
+            "diverged_at": record.diverged_at,
+            "stopped_at": record.stopped_at,
+        }
+        parts.append(part.assign(**columns))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def run(experiment: Experiment, store: Store | None = None) -> Record:
+    """Run one experiment, or read its record where the store has it."""
+    return sweep([experiment], store=store)[0]
+
+
+def sweep(
+    experiments: Iterable[Experiment],
+    store: Store | None = None,
+    *,
+    progress: bool | None = None,
+) -> list[Record]:
+    """Run experiments, those that share a compiled program together.
+
+    Finished runs are written to the store one ensemble at a time, so that a sweep that
+    is interrupted goes on where it was.
+
+    Args:
+        experiments: what to run; duplicates are run once.
+        store: where records live; the user's cache folder by default, which the
+            environment variable WIDTHLAB_STORE moves.
+        progress: show a bar; by default if there is a terminal to show it on.
+
+    Returns:
+        One record for each experiment, in their order.
+    """
+    wanted = list(experiments)
+    store = default_store() if store is None else store
+    use_all_cores()
+    keys = {spec: spec.key for spec in dict.fromkeys(wanted)}
+    missing = [spec for spec, key in keys.items() if key not in store]
+    with _bar(len(keys), len(keys) - len(missing), progress) as bar:
+        for ensemble in _ensembles(missing):
+            for record in _run_ensemble(ensemble):
+                store.put(keys[record.experiment], record.to_json())
+            bar.update(len(ensemble))
+    return [Record.from_json(store.get(keys[spec])) for spec in wanted]
+
+
+def _ensembles(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
+    """Group runs by compiled program, then cut groups to what fits at once."""
+    groups: dict[Any, list[Experiment]] = {}
+    for spec in experiments:
+        program = (spec.plan, spec.data, spec.checkpoints, spec.probes)
+        groups.setdefault(program, []).append(spec)
+    for group in groups.values():
+        pieces = math.ceil(len(group) / _members_at_once(group[0]))
+        size = math.ceil(len(group) / pieces)
+        for start in range(0, len(group), size):
+            yield group[start : start + size]
+
+
+def _members_at_once(spec: Experiment) -> int:
+    device = jax.local_devices()[0]
+    # Weights, their initial copy, gradients, updated weights and the optimizer's state.
+    copies = 6 if spec.optimizer.normalises else 4
+    each = spec.shape.parameters * copies * np.dtype(spec.dtype).itemsize
+    if device.platform == "cpu":
+        return max(1, min(_MEMBERS_AT_ONCE, _HOST_BUDGET // each))
+    stats = device.memory_stats() or {}
+    free = stats.get("bytes_limit", _HOST_BUDGET) // 2
+    return max(1, free // each) * jax.local_device_count()
+
+
+def _run_ensemble(experiments: Sequence[Experiment]) -> Iterator[Record]:
+    start = time.perf_counter()
+    first = experiments[0]
+    data = first.data.load()
+    outcome = train_ensemble(
+        first.plan,
+        _members(experiments),
+        Data(data.x_train, data.y_train, data.x_test, data.y_test),
+        first.checkpoints,
+        first.probes,
+    )
+    each = (time.perf_counter() - start) / len(experiments)
+    facts = {**provenance(), "data_sha256": data.sha256, "precision": first.dtype}
+    for index, spec in enumerate(experiments):
+        yield _record(spec, outcome, index, {**facts, "wall_s": round(each, 4)})
+
+
+def _members(experiments: Sequence[Experiment]) -> Members:
+    scales = [spec.scales() for spec in experiments]
+    dtype = experiments[0].dtype
+    thresholds = [
+        -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
+    ]
+    return Members(
+        key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
+        scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
+        stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
+        real=np.ones(len(experiments), bool),  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _record(
+    spec: Experiment, outcome: Outcome, member: int, facts: Mapping[str, Any]
+) -> Record:
+    losses = outcome.losses[member]
+    rows = [
+        (step, 0, "loss", float(loss))
+        for step, loss in enumerate(losses)
+        if not np.isnan(loss) or step == outcome.diverged_at[member]
+    ]
+    for probe in spec.probes:
+        history = [
+            jax.tree.map(lambda v: v[member], seen[probe.name])
+            for seen in outcome.observations
+        ]
+        for step, found in zip(spec.checkpoints, probe.rows(history), strict=True):
+            rows += [(step, layer, quantity, value) for quantity, layer, value in found]
+    steps, layers, quantities, values = map(list, zip(*rows, strict=True))
+    return Record(
+        experiment=spec,
+        columns={
+            "step": steps,
+            "layer": layers,
+            "quantity": quantities,
+            "value": values,
+        },
+        diverged_at=_step_or_none(outcome.diverged_at[member]),
+        stopped_at=_step_or_none(outcome.stopped_at[member]),
+        provenance=dict(facts),
+    )
+
+
+def _step_or_none(step: Any) -> int | None:
+    return None if step < 0 else int(step)
+
+
+def _bar(total: int, done: int, progress: bool | None) -> Any:
+    from tqdm import tqdm
+
+    hidden = not sys.stderr.isatty() if progress is None else not progress
+    return tqdm(total=total, initial=done, disable=hidden, unit="run")

@@ -1,0 +1,514 @@
+r"""Train an ensemble of MLPs of one shape in one compiled program.
+
+Seeds, learning rates and parametrizations of the members are traced numbers, so a shape
+is compiled once whatever the grid. Members are spread over the devices of a mesh; on
+each device they either run one after another inside the program or are batched together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from widthlab.model import MLP, Multiplier, Scales, Shape, by_layer
+
+
+class Data(NamedTuple):
+    """The arrays that a training run reads."""
+
+    x_train: Float[Array, "train input"]
+    y_train: Int[Array, "train"] | Float[Array, "train output"]
+    x_test: Float[Array, "test input"]
+    y_test: Int[Array, "test"] | Float[Array, "test output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """An update rule, without its learning rates: those belong to the layers.
+
+    Attributes:
+        name: "sgd", "momentum", "adam" or "adamw".
+        momentum: decay of the velocity ("momentum").
+        b1: decay of Adam's first moment.
+        b2: decay of Adam's second moment.
+        eps: term added to Adam's denominator.
+        weight_decay: decoupled decay, times the layer's learning rate ("adamw").
+    """
+
+    name: str = "sgd"
+    momentum: float = 0.9
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown rule."""
+        if self.name not in ("sgd", "momentum", "adam", "adamw"):
+            raise ValueError(
+                f"no optimizer is called {self.name!r}; there are sgd, momentum, adam "
+                "and adamw"
+            )
+
+    @property
+    def normalises(self) -> bool:
+        """Whether an update does not see the size of the gradient (Adam's family)."""
+        return self.name in ("adam", "adamw")
+
+    def transform(self, lr: Any, first_lr: Any) -> optax.GradientTransformation:
+        """Return the optax rule, given trees with the learning rate of each parameter."""
+        rules = {
+            "sgd": [],
+            "momentum": [optax.trace(self.momentum)],
+            "adam": [optax.scale_by_adam(self.b1, self.b2, self.eps)],
+            "adamw": [
+                optax.scale_by_adam(self.b1, self.b2, self.eps),
+                optax.add_decayed_weights(self.weight_decay),
+            ],
+        }
+        return optax.chain(*rules[self.name], scale_by_layer_lr(lr, first_lr))
+
+
+def scale_by_layer_lr(lr: Any, first_lr: Any) -> optax.GradientTransformation:
+    r"""Multiply each update by minus the learning rate of its layer.
+
+    Chained last, after any rule that decides a direction. `first_lr` holds at the first
+    step only, where integrable parametrizations with large learning rates differ
+    (Hajjar, Chizat and Giraud 2024).
+    """
+
+    def init(params: Any) -> Any:
+        del params
+        return jnp.zeros((), jnp.int32)
+
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
+        del params
+        scaled = jax.tree.map(
+            lambda u, late, first: -jnp.where(state == 0, first, late) * u,
+            updates,
+            lr,
+            first_lr,
+        )
+        return scaled, state + 1
+
+    return optax.GradientTransformation(init, update)
+
+
+def cross_entropy(
+    outputs: Float[Array, "batch output"], targets: Int[Array, "batch"]
+) -> Float[Array, ""]:
+    r"""Return the mean of $-\log \mathrm{softmax}(f)_y$."""
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
+
+
+def mean_squared_error(
+    outputs: Float[Array, "batch output"], targets: Float[Array, "batch output"]
+) -> Float[Array, ""]:
+    r"""Return the mean of $\tfrac12 \|f - y\|^2$, so that the error signal is $f - y$."""
+    return jnp.mean(jnp.sum((outputs - targets) ** 2, axis=-1)) / 2
+
+
+LOSSES: dict[str, Callable[..., Any]] = {
+    "cross-entropy": cross_entropy,
+    "mse": mean_squared_error,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about an ensemble that is compiled in.
+
+    Attributes:
+        shape: sizes and activation of the networks.
+        loss: "cross-entropy" or "mse".
+        optimizer: update rule.
+        batch_size: examples per step, or None for the full training set.
+        steps: length of the loss history, the last step at most.
+        train_size: number of training examples.
+        dtype: "float32" or "float64".
+    """
+
+    shape: Shape
+    loss: str
+    optimizer: Optimizer
+    batch_size: int | None
+    steps: int
+    train_size: int
+    dtype: str = "float32"
+
+    @property
+    def flops_per_step(self) -> int:
+        """Floating-point operations of one member's step, matrices only."""
+        return self.shape.flops * (self.batch_size or self.train_size)
+
+
+class Members(NamedTuple):
+    """What distinguishes the members of an ensemble; every leaf has them in front."""
+
+    key: Any
+    scales: Scales
+    stop_below: Float[Array, "members"]
+    real: Bool[Array, "members"]
+
+
+class State(NamedTuple):
+    """A member in training."""
+
+    parameters: Any
+    multipliers: Any
+    optimizer: Any
+    scales: Scales
+    order: Int[Array, "steps batch"] | None
+    losses: Float[Array, "steps"]
+    step: Int[Array, ""]
+    stop_below: Float[Array, ""]
+    running: Bool[Array, ""]
+    diverged_at: Int[Array, ""]
+
+
+class Probe(Protocol):
+    """Something measured at checkpoints: a small array of each member.
+
+    A probe is hashable, since it is compiled in.
+    """
+
+    @property
+    def name(self) -> str:
+        """Key of its values in the outcome."""
+        ...
+
+    def measure(self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]) -> Any:
+        """Return arrays that describe a model (traced; `initial` is the untrained one)."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What a trained ensemble leaves, with members in front, on the host.
+
+    Attributes:
+        losses: loss of each step's batch before its update; NaN where none was taken.
+        diverged_at: step whose loss or gradient was not finite, or -1.
+        stopped_at: step at which the loss was below the member's threshold, or -1.
+        observations: for each checkpoint, the values of each probe by name.
+        traces: number of times that a program was traced for this call.
+    """
+
+    losses: np.ndarray
+    diverged_at: np.ndarray
+    stopped_at: np.ndarray
+    observations: list[dict[str, Any]]
+    traces: int
+
+
+_TRACES: dict[str, int] = {}
+
+
+def trace_counts() -> dict[str, int]:
+    """Return how often each compiled program was traced in this process."""
+    return dict(_TRACES)
+
+
+def use_all_cores() -> int:
+    """Make one JAX device of each CPU core, and return the number of devices.
+
+    Small networks leave a core idle when one matrix product is shared between the
+    cores; one member to a core does not. This has to come before JAX is first used, and
+    does nothing after that or where the number of CPU devices is set already.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    with contextlib.suppress(RuntimeError):  # JAX is in use: leave its devices alone
+        if not is_set and jax.config.jax_num_cpu_devices < 1:
+            jax.config.update("jax_num_cpu_devices", cores)
+    return len(jax.local_devices())
+
+
+def members_per_batch(platform: str, widest: int, members: int, devices: int) -> int:
+    """Choose how many members of a device's share are batched in one computation.
+
+    Measured (`benchmarks/training.py`): on CPU one member at a time wins at every width
+    when each core has a device of its own; a lone device gains from batches of four
+    below width 256, where a single product is too small for two threads. An accelerator
+    wants all members at once.
+    """
+    if platform != "cpu":
+        return members
+    return 4 if devices == 1 and widest < 256 and members >= 4 else 1
+
+
+def train(
+    plan: Plan,
+    members: Members,
+    data: Data,
+    checkpoints: Sequence[int],
+    probes: Sequence[Probe] = (),
+    devices: Sequence[jax.Device] | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Train an ensemble and measure it at checkpoints.
+
+    Args:
+        plan: what is compiled in.
+        members: seeds, scales and thresholds, stacked.
+        data: arrays shared by all members.
+        checkpoints: increasing steps at which probes are taken; 0 is initialisation.
+        probes: what to measure.
+        devices: devices to spread the members over; all local ones by default.
+        on_checkpoint: called with the step when a checkpoint is done.
+
+    Returns:
+        The outcome on the host. A member whose loss or gradient is not finite keeps its
+        last finite weights from that step on; the others go on.
+    """
+    with precision(plan.dtype):
+        count = members.real.shape[0]
+        mesh = _mesh(devices or jax.local_devices(), count)
+        members = _place(_pad(members, mesh.size), mesh)
+        orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
+        data = jax.device_put(_cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec()))
+        before = sum(_TRACES.values())
+        program = _Program(plan, tuple(probes), mesh)
+        state = program.start(members, orders)
+        initial = jax.tree.map(jnp.copy, state.parameters)
+        observations = []
+        for stop in checkpoints:
+            state = program.advance(state, data, jnp.int32(stop))
+            seen = program.observe(state, initial, data)
+            observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], seen))
+            if on_checkpoint is not None:
+                on_checkpoint(stop)
+        host = [np.asarray(v)[:count] for v in (state.losses, state.diverged_at, state.step)]
+        losses, diverged_at, step = host
+        stopped = (step < checkpoints[-1]) & (diverged_at < 0)
+        return Outcome(
+            losses,
+            diverged_at,
+            np.where(stopped, step, -1),
+            observations,
+            sum(_TRACES.values()) - before,
+        )
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Compute in the precision that a spec names, matrix products included."""
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """The three compiled functions of an ensemble, cached by everything static."""
+
+    plan: Plan
+    probes: tuple[Probe, ...]
+    mesh: Mesh
+
+    def start(self, members: Members, orders: Array | None) -> State:
+        return _start(self, members, orders)
+
+    def advance(self, state: State, data: Data, stop: Array) -> State:
+        return _advance(self, state, data, stop)
+
+    def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
+        return _observe(self, state.parameters, initial, state.multipliers, data)
+
+
+def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
+    """Draw the batches of all steps: each epoch a permutation, its remainder dropped."""
+    if batch_size is None:
+        return None
+    per_epoch = size // batch_size
+    epochs = -(-steps // per_epoch)
+    examples = _permutations(size, epochs, keys)[:, :, : per_epoch * batch_size]
+    return examples.reshape(-1, epochs * per_epoch, batch_size)[:, :steps]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _permutations(size: int, epochs: int, keys: Any) -> Array:
+    # A program of its own, since it does not depend on the width: compiled once a sweep.
+    def epoch(index: Array, key: Any) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, 1), index)
+        return jax.random.permutation(key, size).astype(jnp.int32)
+
+    over_epochs = jax.vmap(epoch, (0, None))
+    return jax.vmap(over_epochs, (None, 0))(jnp.arange(epochs), keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(program: _Program, members: Members, orders: Array | None) -> State:
+    _count("start")
+    one = functools.partial(_start_one, program.plan)
+    return _over_members(program, one, (members, orders))
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
+def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
+    _count("advance")
+    one = functools.partial(_advance_one, program.plan)
+    return _over_members(program, one, state, data, stop)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _observe(
+    program: _Program, parameters: Any, initial: Any, multipliers: Any, data: Data
+) -> dict[str, Any]:
+    _count("observe")
+    plan = program.plan
+
+    def one(trees: Any, data: Data) -> dict[str, Any]:
+        parameters, initial, multipliers = trees
+        model = nnx.merge(graph(plan.shape), parameters, multipliers)
+        untrained = nnx.merge(graph(plan.shape), initial, multipliers)
+        loss = LOSSES[plan.loss]
+        return {p.name: p.measure(model, untrained, data, loss) for p in program.probes}
+
+    return _over_members(program, one, (parameters, initial, multipliers), data)
+
+
+def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) -> Any:
+    """Apply a function of one member to all, over the mesh and in the chosen layout."""
+    count = jax.tree.leaves(members)[0].shape[0]
+    devices = program.mesh.size
+    platform = program.mesh.devices.flat[0].platform
+    share = count // devices
+    batch = members_per_batch(platform, max(program.plan.shape.widths), share, devices)
+
+    def local(members: Any, *shared: Any) -> Any:
+        function = functools.partial(_apply, one, shared)
+        if batch >= share > 1:
+            return jax.vmap(function)(members)
+        return jax.lax.map(function, members, batch_size=batch if batch > 1 else None)
+
+    spread, whole = PartitionSpec("members"), PartitionSpec()
+    return jax.shard_map(
+        local,
+        mesh=program.mesh,
+        in_specs=(spread, *(whole for _ in shared)),
+        out_specs=spread,
+        check_vma=False,
+    )(members, *shared)
+
+
+def _apply(one: Callable, shared: tuple, member: Any) -> Any:
+    return one(member, *shared)
+
+
+@functools.lru_cache(maxsize=128)
+def graph(shape: Shape) -> nnx.GraphDef:
+    """Return the static part of the model, without weights."""
+    zeros = Scales(*(jnp.zeros(shape.depth + 1) for _ in Scales._fields))
+    model = nnx.eval_shape(lambda: MLP(shape, zeros, key=jax.random.key(0)))
+    return nnx.split(model)[0]
+
+
+def _start_one(plan: Plan, member: tuple[Members, Array | None]) -> State:
+    member, order = member
+    model = MLP(plan.shape, member.scales, key=jax.random.fold_in(member.key, 0))
+    _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
+    rule = _rule(plan, parameters, member.scales)
+    dtype = member.scales.std.dtype
+    return State(
+        parameters=parameters,
+        multipliers=multipliers,
+        optimizer=rule.init(parameters),
+        scales=member.scales,
+        order=order,
+        losses=jnp.full((plan.steps,), jnp.nan, dtype),
+        step=jnp.int32(0),
+        stop_below=member.stop_below,
+        running=member.real,
+        diverged_at=jnp.int32(-1),
+    )
+
+
+def _rule(plan: Plan, parameters: Any, scales: Scales) -> optax.GradientTransformation:
+    lr, first = (by_layer(parameters, s) for s in (scales.lr, scales.first_lr))
+    return plan.optimizer.transform(lr, first)
+
+
+def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
+    static = graph(plan.shape)
+
+    def loss_of(parameters: Any, multipliers: Any, x: Any, y: Any) -> Any:
+        model = nnx.merge(static, parameters, multipliers)
+        return LOSSES[plan.loss](model(x), y)
+
+    def go_on(state: State) -> Any:
+        return state.running & (state.step < stop)
+
+    def step(state: State) -> State:
+        x, y = data.x_train, data.y_train
+        if state.order is not None:
+            batch = state.order[state.step]
+            x, y = x[batch], y[batch]
+        loss, grads = jax.value_and_grad(loss_of)(
+            state.parameters, state.multipliers, x, y
+        )
+        rule = _rule(plan, state.parameters, state.scales)
+        updates, optimizer = rule.update(grads, state.optimizer, state.parameters)
+        after = optax.apply_updates(state.parameters, updates)
+        finite = jnp.isfinite(loss) & _all_finite(after)
+        below = loss < state.stop_below
+        keep = finite & ~below
+        return state._replace(
+            parameters=_where(keep, after, state.parameters),
+            optimizer=_where(keep, optimizer, state.optimizer),
+            losses=state.losses.at[state.step].set(loss),
+            step=state.step + keep.astype(jnp.int32),
+            running=keep,
+            diverged_at=jnp.where(finite, state.diverged_at, state.step),
+        )
+
+    return jax.lax.while_loop(go_on, step, state)
+
+
+def _all_finite(tree: Any) -> Array:
+    # A sum is not finite as soon as a term is not, and costs one pass over the weights.
+    return functools.reduce(
+        jnp.logical_and, [jnp.isfinite(jnp.sum(leaf)) for leaf in jax.tree.leaves(tree)]
+    )
+
+
+def _where(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _mesh(devices: Sequence[jax.Device], members: int) -> Mesh:
+    return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))
+
+
+def _pad(members: Members, multiple: int) -> Members:
+    """Fill up with members that never run, so that every device has as many."""
+    extra = -members.real.shape[0] % multiple
+    if extra == 0:
+        return members
+    padded = jax.tree.map(lambda v: jnp.concatenate([v, v[:1].repeat(extra, 0)]), members)
+    return padded._replace(real=padded.real.at[-extra:].set(False))
+
+
+def _place(members: Members, mesh: Mesh) -> Members:
+    return jax.device_put(members, NamedSharding(mesh, PartitionSpec("members")))
+
+
+def _cast(data: Data, dtype: str) -> Data:
+    def convert(v: Any) -> Any:
+        return jnp.asarray(v, dtype if jnp.issubdtype(v.dtype, jnp.floating) else jnp.int32)
+
+    return Data(*(convert(np.asarray(v)) for v in data))
+
+
+def _count(what: str) -> None:
+    _TRACES[what] = _TRACES.get(what, 0) + 1
