@@ -200,15 +200,16 @@ def relative_change(
 def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:
     r"""Return the smallest eigenvalue of $H H^\top / n$, in float64.
 
-    It is the squared smallest singular value of $H / \sqrt n$, which is more exact than
-    the spectrum of the product: values down to $10^{-32}$ of the largest are resolved.
+    It is the squared smallest singular value of $H / \sqrt n$ (taken from the triangular
+    factor of $H^\top$), which is more exact than the spectrum of the product.
     """
     if not np.all(np.isfinite(features)):
         return float("nan")
     inputs, width = features.shape
     if width < inputs:
         return 0.0
-    return float(np.linalg.svd(features, compute_uv=False)[-1] ** 2 / width)
+    triangular = np.linalg.qr(features.T, mode="r")
+    return float(np.linalg.svd(triangular, compute_uv=False)[-1] ** 2 / width)
 
 
 def root_mean_square(values: Float[np.ndarray, "..."]) -> float:
