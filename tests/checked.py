@@ -1,7 +1,10 @@
 """The run-time type checker of the tests, named in conftest.py's import hook."""
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
 from beartype.roar import BeartypeDecorHintPep673Exception
+
+# As static checkers do, accept an int where a float is expected.
+_typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))
 
 
 def checked(function):
@@ -11,6 +14,6 @@ def checked(function):
     where it decorates the whole class.
     """
     try:
-        return beartype(function)
+        return _typechecked(function)
     except BeartypeDecorHintPep673Exception:
         return function

@@ -22,10 +22,12 @@ import pytest  # noqa: E402
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 
-@pytest.fixture(autouse=True)
-def _own_store(tmp_path, monkeypatch):
-    """Give each test a store of its own, so that none reads another's records."""
-    monkeypatch.setenv("WIDTHLAB_STORE", str(tmp_path / "store"))
+@pytest.fixture(autouse=True, scope="module")
+def _own_store(tmp_path_factory):
+    """Give each module of tests a store that no other has written to."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WIDTHLAB_STORE", str(tmp_path_factory.mktemp("store")))
+        yield
 
 
 def pytest_unconfigure():
