@@ -412,7 +412,9 @@ def _record(
             jax.tree.map(lambda v: v[member], seen[probe.name])
             for seen in outcome.observations
         ]
-        for step, found in zip(spec.checkpoints, probe.rows(history), strict=True):
+        with np.errstate(over="ignore", invalid="ignore"):  # a run about to diverge
+            found_at = probe.rows(history)
+        for step, found in zip(spec.checkpoints, found_at, strict=True):
             rows += [(step, layer, quantity, value) for quantity, layer, value in found]
     steps, layers, quantities, values = map(list, zip(*rows, strict=True))
     return Record(

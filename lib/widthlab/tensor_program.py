@@ -44,9 +44,9 @@ class CovariancePreservation:
 
     Rows, at the last checkpoint, are relative errors in Frobenius norm of the Gram
     matrix of the images against that of the vectors: `covariance_forward` over all
-    forward vectors, `covariance_increments` over those of steps $t \ge 1$,
-    `covariance_backward`; and the same with `_raw` at the end for the images as they
-    are, with the correlation part left in.
+    forward vectors, `covariance_forward_increments` over those of steps $t \ge 1$, the
+    same for `backward`; and each with `_raw` at the end for the images as they are,
+    with the correlation part left in.
 
     Attributes:
         inputs: number of inputs followed.
@@ -83,28 +83,20 @@ class CovariancePreservation:
         """Compare Gram matrices before and after the matrix, at the last checkpoint."""
         forward = _increments(history, "forward")
         backward = _increments(history, "backward")
-        hat_forward, hat_backward = split(forward, backward)
-        inputs = np.concatenate([v.vectors for v in forward])
-        raw = np.concatenate([v.images for v in forward])
-        late = slice(self.inputs, None)
-        dh = np.concatenate([v.vectors for v in backward])
-        raw_dh = np.concatenate([v.images for v in backward])
-        last: list[Row] = [
-            ("covariance_forward", self.matrix, gram_error(inputs, hat_forward)),
-            ("covariance_forward_raw", self.matrix, gram_error(inputs, raw)),
-            (
-                "covariance_increments",
-                self.matrix,
-                gram_error(inputs[late], hat_forward[late]),
-            ),
-            (
-                "covariance_increments_raw",
-                self.matrix,
-                gram_error(inputs[late], raw[late]),
-            ),
-            ("covariance_backward", self.matrix, gram_error(dh, hat_backward)),
-            ("covariance_backward_raw", self.matrix, gram_error(dh, raw_dh)),
-        ]
+        last: list[Row] = []
+        for side, seen, hats in zip(
+            ("forward", "backward"),
+            (forward, backward),
+            split(forward, backward),
+            strict=True,
+        ):
+            vectors = np.concatenate([v.vectors for v in seen])
+            images = np.concatenate([v.images for v in seen])
+            for ending, values in (("", hats), ("_raw", images)):
+                whole = gram_error(vectors, values)
+                late = gram_error(vectors[self.inputs :], values[self.inputs :])
+                last.append((f"covariance_{side}{ending}", self.matrix, whole))
+                last.append((f"covariance_{side}_increments{ending}", self.matrix, late))
         return [[] for _ in history[:-1]] + [last]
 
 

@@ -495,8 +495,10 @@ def _pad(members: Members, multiple: int) -> Members:
     extra = -members.real.shape[0] % multiple
     if extra == 0:
         return members
-    padded = jax.tree.map(lambda v: jnp.concatenate([v, v[:1].repeat(extra, 0)]), members)
-    return padded._replace(real=padded.real.at[-extra:].set(False))
+    take = np.arange(members.real.shape[0] + extra)
+    real = take < members.real.shape[0]
+    padded = jax.tree.map(lambda v: jnp.asarray(v)[np.where(real, take, 0)], members)
+    return padded._replace(real=padded.real & real)
 
 
 def _place(members: Members, mesh: Mesh) -> Members:
