@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 from scipy.special import stdtrit
@@ -82,7 +82,7 @@ def exact(value: float) -> Estimate:
     return Estimate(float(value), float(value), float(value), 0)
 
 
-def mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> Estimate:
+def mean(values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95) -> Estimate:
     r"""Mean over seeds with Student's interval.
 
     .. math:: \bar y \pm t_{n-1}\, s / \sqrt n
@@ -103,7 +103,9 @@ def mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> Estimate:
     return Estimate(centre, centre - half, centre + half, int(values.size))
 
 
-def geometric_mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> Estimate:
+def geometric_mean(
+    values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95
+) -> Estimate:
     """Geometric mean over seeds; the interval is Student's for the mean log.
 
     For quantities that spread over factors rather than sums (eigenvalues, losses).
@@ -119,8 +121,8 @@ def geometric_mean(values_by_seed: Iterable[float], *, level: float = 0.95) -> E
 
 
 def ratio(
-    numerator_by_seed: Iterable[float],
-    denominator_by_seed: Iterable[float],
+    numerator_by_seed: Iterable[SupportsFloat],
+    denominator_by_seed: Iterable[SupportsFloat],
     *,
     level: float = 0.95,
 ) -> Estimate:
@@ -296,7 +298,7 @@ def _runs(
     return widths, samples
 
 
-def _sample(values: Iterable[float]) -> np.ndarray:
+def _sample(values: Iterable[SupportsFloat]) -> np.ndarray:
     sample = np.asarray(
         values if isinstance(values, np.ndarray) else list(values), dtype=float
     )
