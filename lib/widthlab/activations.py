@@ -24,15 +24,15 @@ class Activation:
         name: key under which `get` finds it.
         function: the map, on arrays of any shape.
         good: whether it is among the functions that Chen et al. 2025 name as meeting
-            their condition "GOOD" (Assumption 4.3: bounded first and second derivatives,
-            and generic enough to keep features apart).
+            their condition "GOOD" (Assumption 4.3: bounded first and second
+            derivatives, and generic enough to keep features apart).
     """
 
     name: str
-    function: Callable[[Float[Array, "..."]], Float[Array, "..."]]
+    function: Callable[[Float[Array, " ..."]], Float[Array, " ..."]]
     good: bool
 
-    def __call__(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
+    def __call__(self, x: Float[Array, " ..."]) -> Float[Array, " ..."]:
         """Apply the nonlinearity."""
         return self.function(x)
 
@@ -92,7 +92,7 @@ def names() -> tuple[str, ...]:
     return tuple(_CATALOGUE)
 
 
-def _exact_gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def _exact_gelu(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -113,7 +113,7 @@ _CATALOGUE = {
 
 @lru_cache(maxsize=64)
 def _moment(name: str, *, derivative: bool) -> float:
-    """Integrate over each half-line on its own, so that a kink at zero costs nothing."""
+    """Integrate over each half-line on its own, so that a kink at zero is exact."""
     import numpy as np
 
     function = get(name).function

@@ -7,6 +7,7 @@ trains the runs that share a compiled program together, and skips what the store
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import time
@@ -25,9 +26,16 @@ from widthlab.model import Scales, Shape
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Features
 from widthlab.store import Store, default_store, provenance, record_key
-from widthlab.training import LOSSES, Data, Members, Optimizer, Outcome, Plan, Probe
+from widthlab.training import (
+    LOSSES,
+    Data,
+    Members,
+    Optimizer,
+    Outcome,
+    Plan,
+    use_all_cores,
+)
 from widthlab.training import train as train_ensemble
-from widthlab.training import use_all_cores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +86,7 @@ class Experiment:
     growth: float = 0.0
     activation: str = "tanh"
     loss: str = "cross-entropy"
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = field(default_factory=Optimizer)
     lr: float
     seed: int = 0
     batch_size: int | None = None
@@ -105,7 +113,9 @@ class Experiment:
         for what in ("width", "depth", "steps", "base_width"):
             value = getattr(self, what)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"{what} is {value!r}; it must be an integer from 1 on")
+                raise ValueError(
+                    f"{what} is {value!r}; it must be an integer from 1 on"
+                )
         if not math.isfinite(self.lr) or self.lr <= 0:
             raise ValueError(
                 f"lr is {self.lr!r}; a learning rate is a finite number above 0"
@@ -114,19 +124,25 @@ class Experiment:
             1 <= self.batch_size <= self.data.train_size
         ):
             raise ValueError(
-                f"batch_size is {self.batch_size}; with {self.data.train_size} training "
-                "examples it must be between 1 and that, or None for all of them"
+                f"batch_size is {self.batch_size}; with {self.data.train_size} "
+                "training examples it must be between 1 and that, or None for all"
             )
-        increasing = all(a < b for a, b in zip(self.checkpoints, self.checkpoints[1:]))
-        if not increasing or self.checkpoints[0] < 0 or self.checkpoints[-1] != self.steps:
+        increasing = all(a < b for a, b in itertools.pairwise(self.checkpoints))
+        if (
+            not increasing
+            or self.checkpoints[0] < 0
+            or self.checkpoints[-1] != self.steps
+        ):
             raise ValueError(
-                f"checkpoints are {self.checkpoints}; they must increase from 0 or later "
-                f"to the last step, {self.steps}"
+                f"checkpoints are {self.checkpoints}; they must increase from 0 or "
+                f"later to the last step, {self.steps}"
             )
 
     def _check_choices(self) -> None:
         if self.loss not in LOSSES:
-            raise ValueError(f"no loss is called {self.loss!r}; there are {list(LOSSES)}")
+            raise ValueError(
+                f"no loss is called {self.loss!r}; there are {list(LOSSES)}"
+            )
         if (self.loss == "cross-entropy") != (self.data.targets == "labels"):
             raise ValueError(
                 f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
@@ -135,11 +151,15 @@ class Experiment:
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {self.dtype!r}; it is 'float32' or 'float64'")
         for probe in self.probes:
-            if isinstance(probe, Features) and min(self.shape.widths) < 2 * probe.inputs:
+            if (
+                isinstance(probe, Features)
+                and min(self.shape.widths) < 2 * probe.inputs
+            ):
                 raise ValueError(
-                    f"width {self.width} is too small for the features of {probe.inputs} "
-                    f"inputs: the joint Gram matrix needs at least {2 * probe.inputs} "
-                    "dimensions; widen the network or use Features(inputs=...)"
+                    f"width {self.width} is too small for the features of "
+                    f"{probe.inputs} inputs: the joint Gram matrix needs at least "
+                    f"{2 * probe.inputs} dimensions; widen the network or use "
+                    "Features(inputs=...)"
                 )
 
     @property
@@ -184,7 +204,9 @@ class Experiment:
         out = {f.name: getattr(self, f.name) for f in fields(self)}
         out["data"] = self.data.to_json()
         out["parametrization"] = self.table.to_json()
-        out["optimizer"] = {f.name: getattr(self.optimizer, f.name) for f in fields(Optimizer)}
+        out["optimizer"] = {
+            f.name: getattr(self.optimizer, f.name) for f in fields(Optimizer)
+        }
         out["probes"] = [probe_module.to_json(p) for p in self.probes]
         out["checkpoints"] = list(self.checkpoints)
         out["gains"] = list(self.gains)

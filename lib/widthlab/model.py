@@ -20,6 +20,9 @@ from jaxtyping import Array, Float, Key
 from widthlab import activations
 from widthlab.parametrization import Parametrization, Role
 
+AnyArray = Array | np.ndarray
+"""An array on the device or the host."""
+
 
 class Scales(NamedTuple):
     """Per-layer numbers of one network, as arrays that may be traced.
@@ -28,10 +31,10 @@ class Scales(NamedTuple):
     differ between them.
     """
 
-    std: Float[Array, "layers"]
-    multiplier: Float[Array, "layers"]
-    lr: Float[Array, "layers"]
-    first_lr: Float[Array, "layers"]
+    std: Float[AnyArray, " layers"]
+    multiplier: Float[AnyArray, " layers"]
+    lr: Float[AnyArray, " layers"]
+    first_lr: Float[AnyArray, " layers"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,9 @@ class Shape:
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive and unknown activations."""
         if not self.widths:
-            raise ValueError("widths is empty; an MLP here has at least one hidden layer")
+            raise ValueError(
+                "widths is empty; an MLP here has at least one hidden layer"
+            )
         for what, size in (
             ("input_dim", self.input_dim),
             ("output_dim", self.output_dim),
@@ -117,7 +122,7 @@ class Shape:
         ]
         columns = ("std", "multiplier", "lr", "first_lr")
         values = [np.array([getattr(r, c) for r in rows], dtype) for c in columns]
-        return Scales(*values)  # pyright: ignore[reportArgumentType]
+        return Scales(*values)
 
 
 class Multiplier(nnx.Variable):
@@ -140,7 +145,9 @@ class Dense(nnx.Module):
         self.kernel = nnx.Param(kernel, role=role, layer=layer)
         self.multiplier = Multiplier(multiplier)
 
-    def __call__(self, x: Float[Array, "batch fan_in"]) -> Float[Array, "batch fan_out"]:
+    def __call__(
+        self, x: Float[AnyArray, "batch fan_in"]
+    ) -> Float[Array, "batch fan_out"]:
         """Apply the matrix."""
         return (x @ self.kernel[...]) * self.multiplier[...]
 
@@ -171,11 +178,13 @@ class MLP(nnx.Module):
             start = stop
         self.layers = nnx.List(layers)
 
-    def __call__(self, x: Float[Array, "batch input"]) -> Float[Array, "batch output"]:
+    def __call__(
+        self, x: Float[AnyArray, "batch input"]
+    ) -> Float[Array, "batch output"]:
         """Return the outputs."""
         return self.features(x).output
 
-    def features(self, x: Float[Array, "batch input"]) -> Features:
+    def features(self, x: Float[AnyArray, "batch input"]) -> Features:
         """Return pre-activations and activations of all layers, and the outputs."""
         function = activations.get(self.activation)
         before, after = [], []
@@ -186,15 +195,15 @@ class MLP(nnx.Module):
         return Features(tuple(before), tuple(after), self.layers[-1](x))
 
 
-def by_layer(parameters: Any, values: Float[Array, "layers"]) -> Any:
-    """Spread one number a layer over a tree of parameters, by what they say they are."""
+def by_layer(parameters: Any, values: Float[AnyArray, " layers"]) -> Any:
+    """Spread one number a layer over a tree of parameters, by what these say."""
 
     def pick(variable: Any) -> Any:
         layer = variable.get_metadata().get("layer")
         if layer is None or not isinstance(variable.get_metadata().get("role"), Role):
             raise ValueError(
-                f"a parameter of type {type(variable).__name__} names no role and layer; "
-                "make it with nnx.Param(..., role=Role..., layer=...)"
+                f"a parameter of type {type(variable).__name__} names no role and "
+                "layer; make it with nnx.Param(..., role=Role..., layer=...)"
             )
         return variable.replace(values[layer])
 

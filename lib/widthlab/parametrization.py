@@ -18,7 +18,7 @@ HALF = Fraction(1, 2)
 
 
 class ParametrizationError(ValueError):
-    """A parametrization was asked for, or put together, in a way that has no meaning."""
+    """A parametrization was asked for, or put together, that has no meaning."""
 
 
 class Role(enum.StrEnum):
@@ -157,19 +157,23 @@ class Parametrization:
 
     def shifted(self, theta: Mapping[Role, Fraction]) -> Parametrization:
         r"""Move each role by its own $\theta$ along the equivalence class."""
-        rows = tuple((r, e.shifted(theta.get(r, Fraction(0)))) for r, e in self.exponents)
+        rows = tuple(
+            (r, e.shifted(theta.get(r, Fraction(0)))) for r, e in self.exponents
+        )
         return replace(self, exponents=rows)
 
     def canonical(self) -> Parametrization:
         """Return the representative without multipliers ($a = 0$ for every role)."""
-        return replace(self, exponents=tuple((r, e.effective()) for r, e in self.exponents))
+        return replace(
+            self, exponents=tuple((r, e.effective()) for r, e in self.exponents)
+        )
 
     def equivalent(self, other: Parametrization) -> bool:
         """Tell whether SGD trains the same functions under both tables."""
         return self.canonical().exponents == other.canonical().exponents
 
     def mutated(self, role: Role, **changes: Fraction) -> Parametrization:
-        """Return a copy with some exponents of one role replaced (negative controls)."""
+        """Return a copy with some exponents of one role replaced, as a control."""
         rows = tuple(
             (r, replace(e, **changes) if r is role else e) for r, e in self.exponents
         )
@@ -219,7 +223,8 @@ class Parametrization:
                 table allows, or it has no exponents for Adam.
 
         Example:
-            >>> get("mup").scales(Role.OUTPUT, fan_in=256, fan_out=10, base_width=64).std
+            >>> mup = get("mup")
+            >>> mup.scales(Role.OUTPUT, fan_in=256, fan_out=10, base_width=64).std
             0.0625
         """
         for what, size in (
@@ -232,17 +237,20 @@ class Parametrization:
                 raise ParametrizationError(f"{what} is {size}; it must be at least 1")
         if self.max_depth is not None and depth > self.max_depth:
             raise ParametrizationError(
-                f"{self.name!r} is defined for at most {self.max_depth} hidden layer(s), "
-                f"not {depth}; deeper mean-field networks are 'ip' or 'ip-llr'"
+                f"{self.name!r} is defined for at most {self.max_depth} hidden "
+                f"layer(s), not {depth}; deeper mean-field networks are 'ip' or "
+                "'ip-llr'"
             )
         row = self[role]
         c, c_first = row.c, row.first(depth)
         if adam:
             if row.c_adam is None:
-                allowed = [k for k, p in catalogue().items() if p[role].c_adam is not None]
+                allowed = [
+                    k for k, p in catalogue().items() if p[role].c_adam is not None
+                ]
                 raise ParametrizationError(
-                    f"no exponents for Adam are known for {self.name!r}; use SGD, or one "
-                    f"of {allowed}"
+                    f"no exponents for Adam are known for {self.name!r}; use SGD, or "
+                    f"one of {allowed}"
                 )
             c = c_first = row.c_adam
         s = role.width(fan_in, fan_out) / base_width
@@ -302,7 +310,9 @@ def _make(
     source: str,
     max_depth: int | None = None,
 ) -> Parametrization:
-    return Parametrization(name, label, tuple(zip(Role, rows, strict=True)), max_depth, source)
+    return Parametrization(
+        name, label, tuple(zip(Role, rows, strict=True)), max_depth, source
+    )
 
 
 def catalogue() -> dict[str, Parametrization]:
@@ -327,7 +337,7 @@ def catalogue() -> dict[str, Parametrization]:
             "ntk",
             "NTP",
             (_row(0, 0, 0, half), _row(half, 0, 0, half), _row(half, 0, 0, half)),
-            "Jacot, Gabriel and Hongler 2018; for Adam, Tensor Programs IVb, Def. 2.4.1",
+            "Jacot, Gabriel and Hongler 2018; for Adam, Tensor Programs IVb, 2.4.1",
         ),
         _make(
             "mean-field",
@@ -355,7 +365,11 @@ def catalogue() -> dict[str, Parametrization]:
         _make(
             "mup",
             "μP",
-            (_row(-half, half, 0, half), _row(0, half, 0, 1), _row(half, half, 0, half)),
+            (
+                _row(-half, half, 0, half),
+                _row(0, half, 0, 1),
+                _row(half, half, 0, half),
+            ),
             f"{tp4}: maximal update parametrization; for Adam, IVb, Def. 2.5.1",
         ),
     )

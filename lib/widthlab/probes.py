@@ -1,8 +1,8 @@
 r"""What is measured in a network: features, Gram spectra, coordinates, errors, updates.
 
-A probe works in two halves. `measure` runs on the device, inside the compiled program of
-an ensemble, and returns arrays that stay small as the width grows. `rows` runs on the
-host, in float64, and turns the arrays of all checkpoints into rows of the record's
+A probe works in two halves. `measure` runs on the device, inside the compiled program
+of an ensemble, and returns arrays that stay small as the width grows. `rows` runs on
+the host, in float64, and turns the arrays of all checkpoints into rows of the record's
 table: (quantity, layer, value) at each checkpoint. Layers count from 1 to the number of
 hidden layers; what concerns the whole network has layer 0.
 """
@@ -63,8 +63,8 @@ class Features:
 
     With $H_t \in R^{P \times n}$ the features of $P$ inputs in one layer at step $t$:
 
-    - `feature_change`: mean over inputs of $\|h_t - h_0\| / \|h_0\|$, O(1) in width where
-      features are learnt (Chen et al. 2025, first figure);
+    - `feature_change`: mean over inputs of $\|h_t - h_0\| / \|h_0\|$, O(1) in width
+      where features are learnt (Chen et al. 2025, first figure);
     - `lambda_min`: smallest eigenvalue of $H_t H_t^\top / n$;
     - `lambda_min_joint`: the same for $[H_0; H_t]$, the $2P$ features of both times;
     - `rms`, `rms_change`: root mean square of the coordinates of $h_t$ and $h_t - h_0$.
@@ -99,15 +99,19 @@ class Features:
 
     def _rows_at(self, first: Any, now: Any) -> Iterator[Row]:
         for kind in ("pre_", ""):
-            for layer, (start, end) in enumerate(zip(first[kind], now[kind], strict=True), 1):
-                before, after = np.float64(start), np.float64(end)
+            for layer, (start, end) in enumerate(
+                zip(first[kind], now[kind], strict=True), 1
+            ):
+                before = np.asarray(start, np.float64)
+                after = np.asarray(end, np.float64)
                 yield f"{kind}feature_change", layer, relative_change(before, after)
                 yield f"{kind}lambda_min", layer, smallest_eigenvalue(after)
                 joint = np.concatenate([before, after])
                 yield f"{kind}lambda_min_joint", layer, smallest_eigenvalue(joint)
                 yield f"{kind}rms", layer, root_mean_square(after)
                 yield f"{kind}rms_change", layer, root_mean_square(after - before)
-        before, after = np.float64(first["output"][0]), np.float64(now["output"][0])
+        before = np.asarray(first["output"][0], np.float64)
+        after = np.asarray(now["output"][0], np.float64)
         yield "output_rms", 0, root_mean_square(after)
         yield "output_rms_change", 0, root_mean_square(after - before)
 
@@ -130,7 +134,9 @@ class Updates:
         updates, starts = [], []
         for now, start in zip(model.layers, initial.layers, strict=True):
             scale = start.multiplier[...]
-            updates.append(jnp.linalg.norm(scale * (now.kernel[...] - start.kernel[...])))
+            updates.append(
+                jnp.linalg.norm(scale * (now.kernel[...] - start.kernel[...]))
+            )
             starts.append(jnp.linalg.norm(scale * start.kernel[...]))
         return {"update": jnp.stack(updates), "start": jnp.stack(starts)}
 
@@ -152,9 +158,10 @@ class Stationarity:
 
     `error_max` and `error_rms` are the largest and root mean square over training
     examples of $\|\chi_i\|$, the gradient of example $i$'s loss in the output.
-    `gradient` is the largest over layers of $\|\partial L / \partial W^l\|_F \|W^l\|_F$:
-    the change of the loss for a unit relative change of a matrix, the same number for
-    every member of an equivalence class of parametrizations.
+    `gradient` is the largest over layers of
+    $\|\partial L / \partial W^l\|_F \|W^l\|_F$: the change of the loss for a unit
+    relative change of a matrix, the same number for every member of an equivalence
+    class of parametrizations.
     """
 
     name: ClassVar[str] = "stationarity"
@@ -200,8 +207,8 @@ def relative_change(
 def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:
     r"""Return the smallest eigenvalue of $H H^\top / n$, in float64.
 
-    It is the squared smallest singular value of $H / \sqrt n$ (taken from the triangular
-    factor of $H^\top$), which is more exact than the spectrum of the product.
+    It is the squared smallest singular value of $H / \sqrt n$ (taken from the
+    triangular factor of $H^\top$), which is more exact than the product's spectrum.
     """
     if not np.all(np.isfinite(features)):
         return float("nan")
@@ -212,7 +219,7 @@ def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:
     return float(np.linalg.svd(triangular, compute_uv=False)[-1] ** 2 / width)
 
 
-def root_mean_square(values: Float[np.ndarray, "..."]) -> float:
+def root_mean_square(values: Float[np.ndarray, " ..."]) -> float:
     """Return the root mean square of all entries."""
     return float(np.sqrt(np.mean(np.square(values))))
 

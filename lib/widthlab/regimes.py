@@ -1,12 +1,13 @@
 r"""What a table of exponents says about the infinite-width limit, before any training.
 
-Every quantity of an MLP in training has a size $n^{p}$. Sizes multiply and add, so their
-exponents obey a max-plus recursion: a sum is as large as its largest term, and an inner
-product over $n$ coordinates gains $n^{1/2}$ if its factors are independent (a Gaussian
-matrix at initialisation) and $n$ if they are correlated (an update $dh\,x^\top$ acting
-on the next $x$). Running that recursion for a few steps classifies a parametrization:
-Tensor Programs IV, Theorem 3.4 and Section 3, for tables with a single $c$; here also
-for learning rates that differ between layers, and for a first step of its own.
+Every quantity of an MLP in training has a size $n^{p}$. Sizes multiply and add, so
+their exponents obey a max-plus recursion: a sum is as large as its largest term, and an
+inner product over $n$ coordinates gains $n^{1/2}$ if its factors are independent (a
+Gaussian matrix at initialisation) and $n$ if they are correlated (an update
+$dh\,x^\top$ acting on the next $x$). Running that recursion for a few steps
+classifies a parametrization: Tensor Programs IV, Theorem 3.4 and Section 3, for tables
+with a single $c$; here also for learning rates that differ between layers, and for a
+first step of its own.
 
 The recursion takes activations that are linear near zero and whose derivative does not
 vanish there (tanh, GELU, ReLU ...), and an error signal of order one.
@@ -19,9 +20,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from widthlab.parametrization import HALF, Parametrization, Role
-
-NEVER = None
-"""The exponent of a quantity that is exactly zero."""
 
 
 class Regime(enum.StrEnum):
@@ -39,7 +37,7 @@ class Verdict:
 
     Attributes:
         regime: kind of the infinite-width limit.
-        stable_at_init: pre-activations are of order one and the output does not blow up.
+        stable_at_init: pre-activations are of order one and the output is bounded.
         preactivation: exponents of $h^1, \dots, h^L$ at initialisation.
         output: exponent of the output at initialisation.
         feature_change: exponents of $\Delta h^1, \dots, \Delta h^L$ after training.
@@ -101,15 +99,16 @@ class _Recursion:
 
     def _forward_pass(self) -> tuple[list[Fraction], list[Fraction | None]]:
         sizes = [Fraction(0)]
-        moved: list[Fraction | None] = [NEVER]
+        moved: list[Fraction | None] = [None]  # None: exactly zero
         for index, layer in enumerate(self.layers):
             learnt = [
                 self._lr(layer, step) + dh[index] + x[index] + sizes[-1] + layer.overlap
                 for step, (x, dh) in enumerate(self.updates)
             ]
-            carried = [] if moved[-1] is NEVER else [layer.random + moved[-1]]
+            last = moved[-1]
+            carried = [] if last is None else [layer.random + last]
             sizes.append(max([layer.random + sizes[-1], *learnt]))
-            moved.append(max([*learnt, *carried], default=NEVER))
+            moved.append(max([*learnt, *carried], default=None))
         return sizes, moved
 
     def _backward_pass(self) -> list[Fraction]:
@@ -117,7 +116,7 @@ class _Recursion:
         for index in range(len(self.layers) - 1, 0, -1):
             layer = self.layers[index]
             # The output has finitely many coordinates: its matrix, transposed, adds
-            # nothing by summing. Over hidden coordinates sums are as in the forward pass.
+            # nothing by summing. Hidden coordinates sum as in the forward pass.
             is_output = layer.role is Role.OUTPUT
             random = -layer.b if is_output else layer.random
             learnt = [
@@ -162,7 +161,7 @@ def classify(parametrization: Parametrization, depth: int, steps: int = 6) -> Ve
         if any(e > 0 for e in recursion.forward[1:]):
             break  # exponents double from here on and say nothing more
     start = recursion.initial
-    change = [Fraction(0) if c is NEVER else c for c in recursion.change[1:]]
+    change = [c for c in recursion.change[1:] if c is not None]  # all, after a step
     hidden = change[:-1]
     blows_up = any(e > 0 for e in start[1:]) or any(
         e > 0 for sizes in history for e in sizes[1:]

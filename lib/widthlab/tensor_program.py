@@ -13,12 +13,12 @@ the program makes the vectors, with averages over coordinates for expectations.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -36,10 +36,10 @@ class Vectors(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CovariancePreservation:
-    r"""Do the Gaussian parts of $W_0^l\,\delta x_s$ keep the covariances of their inputs?
+    r"""Do the Gaussian parts of $W_0^l\,\delta x_s$ keep covariances of their inputs?
 
-    Forward vectors are $x_0$ and the increments $\delta x_t = x_t - x_{t-1}$ of the layer
-    before matrix `matrix`; backward vectors are $dh_0$ and the increments of
+    Forward vectors are $x_0$ and the increments $\delta x_t = x_t - x_{t-1}$ of the
+    layer before matrix `matrix`; backward vectors are $dh_0$ and the increments of
     $dh_t = n\,\partial \ell / \partial h$ behind it. Needs a checkpoint at every step.
 
     Rows, at the last checkpoint, are relative errors in Frobenius norm of the Gram
@@ -96,7 +96,9 @@ class CovariancePreservation:
                 whole = gram_error(vectors, values)
                 late = gram_error(vectors[self.inputs :], values[self.inputs :])
                 last.append((f"covariance_{side}{ending}", self.matrix, whole))
-                last.append((f"covariance_{side}_increments{ending}", self.matrix, late))
+                last.append(
+                    (f"covariance_{side}_increments{ending}", self.matrix, late)
+                )
         return [[] for _ in history[:-1]] + [last]
 
 
@@ -105,8 +107,8 @@ def split(
 ) -> tuple[Float[np.ndarray, "count width"], Float[np.ndarray, "count width"]]:
     r"""Return the Gaussian parts of the images of all vectors, step after step.
 
-    At each step the forward vectors pass $W_0$ before the backward ones pass $W_0^\top$,
-    and each is corrected by what went the other way before it.
+    At each step the forward vectors pass $W_0$ before the backward ones pass
+    $W_0^\top$, and each is corrected by what went the other way before it.
 
     Args:
         forward: for each step, the vectors that $W_0$ was applied to, and their images.
@@ -151,12 +153,15 @@ def _without_correlation(
 
 def _increments(history: Sequence[Any], side: str) -> list[Vectors]:
     steps = [
-        Vectors(np.float64(seen[side]), np.float64(seen[f"{side}_image"]))
+        Vectors(
+            np.asarray(seen[side], np.float64),
+            np.asarray(seen[f"{side}_image"], np.float64),
+        )
         for seen in history
     ]
     later = [
         Vectors(b.vectors - a.vectors, b.images - a.images)
-        for a, b in zip(steps[:-1], steps[1:], strict=True)
+        for a, b in itertools.pairwise(steps)
     ]
     return [steps[0], *later]
 

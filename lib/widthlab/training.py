@@ -2,7 +2,7 @@ r"""Train an ensemble of MLPs of one shape in one compiled program.
 
 Seeds, learning rates and parametrizations of the members are traced numbers, so a shape
 is compiled once whatever the grid. Members are spread over the devices of a mesh; on
-each device they either run one after another inside the program or are batched together.
+each device they either run one after another inside the program or are batched.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from widthlab.model import MLP, Multiplier, Scales, Shape, by_layer
+from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_layer
 
 
 class Data(NamedTuple):
     """The arrays that a training run reads."""
 
-    x_train: Float[Array, "train input"]
-    y_train: Int[Array, "train"] | Float[Array, "train output"]
-    x_test: Float[Array, "test input"]
-    y_test: Int[Array, "test"] | Float[Array, "test output"]
+    x_train: Float[AnyArray, "train input"]
+    y_train: Int[AnyArray, " train"] | Float[AnyArray, "train output"]
+    x_test: Float[AnyArray, "test input"]
+    y_test: Int[AnyArray, " test"] | Float[AnyArray, "test output"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Optimizer:
         return self.name in ("adam", "adamw")
 
     def transform(self, lr: Any, first_lr: Any) -> optax.GradientTransformation:
-        """Return the optax rule, given trees with the learning rate of each parameter."""
+        """Return the optax rule, given trees of learning rates."""
         rules = {
             "sgd": [],
             "momentum": [optax.trace(self.momentum)],
@@ -107,7 +107,7 @@ def scale_by_layer_lr(lr: Any, first_lr: Any) -> optax.GradientTransformation:
 
 
 def cross_entropy(
-    outputs: Float[Array, "batch output"], targets: Int[Array, "batch"]
+    outputs: Float[Array, "batch output"], targets: Int[Array, " batch"]
 ) -> Float[Array, ""]:
     r"""Return the mean of $-\log \mathrm{softmax}(f)_y$."""
     return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
@@ -116,7 +116,7 @@ def cross_entropy(
 def mean_squared_error(
     outputs: Float[Array, "batch output"], targets: Float[Array, "batch output"]
 ) -> Float[Array, ""]:
-    r"""Return the mean of $\tfrac12 \|f - y\|^2$, so that the error signal is $f - y$."""
+    r"""Return the mean of $\tfrac12 \|f - y\|^2$, whose error signal is $f - y$."""
     return jnp.mean(jnp.sum((outputs - targets) ** 2, axis=-1)) / 2
 
 
@@ -159,8 +159,8 @@ class Members(NamedTuple):
 
     key: Any
     scales: Scales
-    stop_below: Float[Array, "members"]
-    real: Bool[Array, "members"]
+    stop_below: Float[AnyArray, " members"]
+    real: Bool[AnyArray, " members"]
 
 
 class State(NamedTuple):
@@ -171,10 +171,10 @@ class State(NamedTuple):
     optimizer: Any
     scales: Scales
     order: Int[Array, "steps batch"] | None
-    losses: Float[Array, "steps"]
+    losses: Float[Array, " steps"]
     step: Int[Array, ""]
-    stop_below: Float[Array, ""]
-    running: Bool[Array, ""]
+    stop_below: Float[AnyArray, ""]
+    running: Bool[AnyArray, ""]
     diverged_at: Int[Array, ""]
 
 
@@ -189,8 +189,10 @@ class Probe(Protocol):
         """Key of its values in the outcome."""
         ...
 
-    def measure(self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]) -> Any:
-        """Return arrays that describe a model (traced; `initial` is the untrained one)."""
+    def measure(
+        self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
+    ) -> Any:
+        """Return arrays that describe a model (`initial` is the untrained one)."""
         ...
 
 
@@ -230,7 +232,8 @@ def use_all_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     with contextlib.suppress(RuntimeError):  # JAX is in use: leave its devices alone
-        if not is_set and jax.config.jax_num_cpu_devices < 1:
+        unset = getattr(jax.config, "jax_num_cpu_devices", -1) < 1
+        if not is_set and unset:
             jax.config.update("jax_num_cpu_devices", cores)
     return len(jax.local_devices())
 
@@ -254,7 +257,7 @@ def train(
     data: Data,
     checkpoints: Sequence[int],
     probes: Sequence[Probe] = (),
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
     on_checkpoint: Callable[[int], None] | None = None,
 ) -> Outcome:
     """Train an ensemble and measure it at checkpoints.
@@ -277,7 +280,9 @@ def train(
         mesh = _mesh(devices or jax.local_devices(), count)
         members = _place(_pad(members, mesh.size), mesh)
         orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
-        data = jax.device_put(_cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec()))
+        data = jax.device_put(
+            _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
+        )
         before = sum(_TRACES.values())
         program = _Program(plan, tuple(probes), mesh)
         state = program.start(members, orders)
@@ -289,7 +294,9 @@ def train(
             observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], seen))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
-        host = [np.asarray(v)[:count] for v in (state.losses, state.diverged_at, state.step)]
+        host = [
+            np.asarray(v)[:count] for v in (state.losses, state.diverged_at, state.step)
+        ]
         losses, diverged_at, step = host
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
         return Outcome(
@@ -327,7 +334,7 @@ class _Program:
 
 
 def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
-    """Draw the batches of all steps: each epoch a permutation, its remainder dropped."""
+    """Draw the batches of all steps: an epoch permutes, and drops its remainder."""
     if batch_size is None:
         return None
     per_epoch = size // batch_size
@@ -338,7 +345,7 @@ def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array |
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _permutations(size: int, epochs: int, keys: Any) -> Array:
-    # A program of its own, since it does not depend on the width: compiled once a sweep.
+    # A program of its own, since it does not see the width: compiled once a sweep.
     def epoch(index: Array, key: Any) -> Array:
         key = jax.random.fold_in(jax.random.fold_in(key, 1), index)
         return jax.random.permutation(key, size).astype(jnp.int32)
@@ -414,8 +421,8 @@ def graph(shape: Shape) -> nnx.GraphDef:
     return nnx.split(model)[0]
 
 
-def _start_one(plan: Plan, member: tuple[Members, Array | None]) -> State:
-    member, order = member
+def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
+    member, order = both
     model = MLP(plan.shape, member.scales, key=jax.random.fold_in(member.key, 0))
     _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
     rule = _rule(plan, parameters, member.scales)
@@ -486,7 +493,7 @@ def _where(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _mesh(devices: Sequence[jax.Device], members: int) -> Mesh:
+def _mesh(devices: Sequence[Any], members: int) -> Mesh:
     return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))
 
 
@@ -507,7 +514,9 @@ def _place(members: Members, mesh: Mesh) -> Members:
 
 def _cast(data: Data, dtype: str) -> Data:
     def convert(v: Any) -> Any:
-        return jnp.asarray(v, dtype if jnp.issubdtype(v.dtype, jnp.floating) else jnp.int32)
+        return jnp.asarray(
+            v, dtype if jnp.issubdtype(v.dtype, jnp.floating) else jnp.int32
+        )
 
     return Data(*(convert(np.asarray(v)) for v in data))
 
