@@ -1,0 +1,25 @@
+"""Reproducible studies of feature learning and convergence in wide neural networks.
+
+From a specification to a verdict there is one way: `Experiment` -> `run` or `sweep` ->
+`Record` -> `frame` -> `Claim`. A `Parametrization` is a table of exponents with one row
+for each `Role`. The modules hold the rest: `probes` what is measured, `regimes` what
+theory expects, `plots` how it is drawn.
+"""
+
+from widthlab.claims import Check, Claim
+from widthlab.data import DataSpec
+from widthlab.experiment import Experiment, Record, frame, run, sweep
+from widthlab.parametrization import Parametrization, Role
+
+__all__ = [
+    "Check",
+    "Claim",
+    "DataSpec",
+    "Experiment",
+    "Parametrization",
+    "Record",
+    "Role",
+    "frame",
+    "run",
+    "sweep",
+]

@@ -40,6 +40,7 @@ from widthlab.training import train as train_ensemble
 if TYPE_CHECKING:
     import pandas as pd
 
+_COUNTS = ("width", "depth", "steps", "base_width")
 _MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
 _HOST_BUDGET = 2**31  # bytes of weights, gradients and states held at once on CPU
 
@@ -105,16 +106,33 @@ class Experiment:
             object.__setattr__(self, "parametrization", table)
         if not self.checkpoints:
             object.__setattr__(self, "checkpoints", tuple(sorted({0, self.steps})))
+        self._normalise()
         self._check_numbers()
         self._check_choices()
         self.scales()  # sizes, depth and optimizer must suit the parametrization
 
+    def _normalise(self) -> None:
+        """Bring equal values into one form: equal specifications have equal keys."""
+        same: dict[str, Any] = {
+            "checkpoints": tuple(self.checkpoints),
+            "probes": tuple(self.probes),
+            "gains": tuple(float(gain) for gain in self.gains),
+        }
+        for name in ("lr", "growth", "stop_below"):
+            value = getattr(self, name)
+            same[name] = None if value is None else float(value)
+        for name in (*_COUNTS, "seed", "batch_size"):
+            value = getattr(self, name)
+            same[name] = int(value) if isinstance(value, np.integer) else value
+        for name, value in same.items():
+            object.__setattr__(self, name, value)
+
     def _check_numbers(self) -> None:
-        for what in ("width", "depth", "steps", "base_width"):
+        for what, least in (*((count, 1) for count in _COUNTS), ("seed", 0)):
             value = getattr(self, what)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(
-                    f"{what} is {value!r}; it must be an integer from 1 on"
+                    f"{what} is {value!r}; it must be an integer from {least} on"
                 )
         if not math.isfinite(self.lr) or self.lr <= 0:
             raise ValueError(

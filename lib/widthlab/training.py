@@ -55,7 +55,9 @@ class Optimizer:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse an unknown rule."""
+        """Refuse an unknown rule; store numbers in one form, whatever was given."""
+        for number in ("momentum", "b1", "b2", "eps", "weight_decay"):
+            object.__setattr__(self, number, float(getattr(self, number)))
         if self.name not in ("sgd", "momentum", "adam", "adamw"):
             raise ValueError(
                 f"no optimizer is called {self.name!r}; there are sgd, momentum, adam "
