@@ -336,7 +336,7 @@ def catalogue() -> dict[str, Parametrization]:
         _make(
             "ntk",
             "NTP",
-            (_row(0, 0, 0, half), _row(half, 0, 0, half), _row(half, 0, 0, half)),
+            (_row(0, 0, 0, half), _row(half, 0, 0, 1), _row(half, 0, 0, half)),
             "Jacot, Gabriel and Hongler 2018; for Adam, Tensor Programs IVb, 2.4.1",
         ),
         _make(

@@ -100,11 +100,18 @@ class _Recursion:
     def _forward_pass(self) -> tuple[list[Fraction], list[Fraction | None]]:
         sizes = [Fraction(0)]
         moved: list[Fraction | None] = [None]  # None: exactly zero
+        aligned: list[Fraction] = []
         for index, layer in enumerate(self.layers):
             learnt = [
                 self._lr(layer, step) + dh[index] + x[index] + sizes[-1] + layer.overlap
                 for step, (x, dh) in enumerate(self.updates)
             ]
+            if layer.role is Role.OUTPUT:
+                learnt += aligned
+            elif learnt:
+                # What a layer learns points along its backward signal. To the output,
+                # its n coordinates therefore add up: no random sum with W_0 there.
+                aligned.append(max(learnt) + self.updates[0][1][index] + 1)
             last = moved[-1]
             carried = [] if last is None else [layer.random + last]
             sizes.append(max([layer.random + sizes[-1], *learnt]))
@@ -187,15 +194,19 @@ def classify(parametrization: Parametrization, depth: int, steps: int = 6) -> Ve
     )
 
 
-def tensor_programs_r(parametrization: Parametrization) -> Fraction:
+def tensor_programs_r(parametrization: Parametrization, depth: int = 2) -> Fraction:
     r"""Return the exponent $r$ of Tensor Programs IV for a table stable at init.
 
     $$r = \min(a_{L+1} + b_{L+1},\, 2a_{L+1} + c_{L+1}) +
         \min_{l \le L}\,[c_l + 2 a_l - 1 + \mathbb{1}(l = 1)]$$
 
-    Definition 3.2 there has a single $c$; this is the same with one for each role.
+    Definition 3.2 there has a single $c$; this is the same with one for each role. From
+    two hidden layers on it does not depend on the depth.
     """
     out = parametrization[Role.OUTPUT]
     backward = min(out.a + out.b, 2 * out.a + out.c)
     first, hidden = parametrization[Role.INPUT], parametrization[Role.HIDDEN]
-    return backward + min(first.c + 2 * first.a, hidden.c + 2 * hidden.a - 1)
+    terms = [first.c + 2 * first.a]
+    if depth > 1:
+        terms.append(hidden.c + 2 * hidden.a - 1)
+    return backward + min(terms)
