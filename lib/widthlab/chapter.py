@@ -1,0 +1,134 @@
+"""What every chapter says in the same way: its circumstances, its claims, its verdicts."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from widthlab.claims import ClaimsFile
+from widthlab.estimates import Estimate, slope
+from widthlab.verdicts import Check, Judgement
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def circumstances(seeds: int) -> str:
+    """Say what this run of a chapter runs on. Its text differs between machines."""
+    from importlib.metadata import version
+
+    import jax
+
+    from widthlab.training import use_all_cores
+
+    count = use_all_cores()
+    device = jax.devices()[0]
+    kind = "CPU cores" if device.platform == "cpu" else f"x {device.device_kind}"
+    versions = ", ".join(f"{p} {version(p)}" for p in ("widthlab", "jax", "flax"))
+    return (
+        f"live tier, {seeds} seeds, on {count} {kind}; "
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def glance(chapter: str) -> Any:
+    """Return the chapter's committed claims as a table whose rows lead to sections.
+
+    The verdicts are those of `results/claims.json`; the sections below reach them anew.
+    """
+    from IPython.display import Markdown
+
+    path = _root() / "results" / "claims.json"
+    claims = ClaimsFile(path)
+    claims.path = path  # the committed file, whatever WIDTHLAB_CLAIMS says
+    mine = [j for j in claims.read() if j.claim.chapter == chapter]
+    if not mine:
+        return Markdown("No claim of this chapter has been judged yet.")
+    lines = ["| claim | tier | statement | verdict |", "| --- | --- | --- | --- |"]
+    for judgement in mine:
+        claim = judgement.claim
+        link = f"[{claim.id}](#{claim.anchor})"
+        row = (link, claim.tier, claim.statement, judgement.verdict.badge)
+        lines.append(f"| {' | '.join(row)} |")
+    return Markdown("\n".join(lines))
+
+
+def publish(*judgements: Judgement) -> None:
+    """Print the verdict lines, and store the claims where `WIDTHLAB_CLAIMS` says.
+
+    Without that variable, as when a reader runs a chapter by hand, nothing is written:
+    the committed claims are the business of `make execute`.
+    """
+    if os.environ.get("WIDTHLAB_CLAIMS"):
+        ClaimsFile().update(judgements)
+    for judgement in judgements:
+        print(judgement.line())
+
+
+def slopes(
+    frame: pd.DataFrame,
+    quantity: str,
+    by: Sequence[str] = ("parametrization", "layer"),
+    **where: Any,
+) -> dict[Any, Estimate]:
+    """Return the slope against width of a quantity, for each group of runs.
+
+    Args:
+        frame: table in long form, as `experiment.frame` returns.
+        quantity: which rows.
+        by: columns that tell groups apart; with one column, keys are its values.
+        **where: values of further columns to keep.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = [("mup", n, s, "q", 2.0 + s) for n in (64, 128, 256) for s in (0, 1)]
+        >>> names = ["parametrization", "width", "seed", "quantity", "value"]
+        >>> found = slopes(pd.DataFrame(rows, columns=names), "q", by=("parametrization",))
+        >>> abs(round(found["mup"].value, 6))
+        0.0
+    """
+    chosen = frame[frame["quantity"] == quantity]
+    for column, value in where.items():
+        chosen = chosen[chosen[column] == value]
+    keys = list(by) if len(by) > 1 else by[0]
+    return {key: slope(group) for key, group in chosen.groupby(keys)}
+
+
+def checks(
+    found: Mapping[Any, Estimate],
+    predicted: Mapping[Any, tuple[str, float]],
+    *,
+    quantity: str,
+    tolerance: float,
+    label: Callable[[Any], str] = str,
+) -> list[Check]:
+    """Pair estimates with what theory predicts for them.
+
+    Args:
+        found: estimates by key.
+        predicted: for each key that is predicted, the relation and the number; its
+            order is that of the checks, the headline first.
+        quantity: what was estimated.
+        tolerance: of every check.
+        label: what to call a key.
+    """
+    return [
+        Check(label(key), quantity, relation, number, tolerance, found[key])
+        for key, (relation, number) in predicted.items()
+    ]
+
+
+def table(judgements: Iterable[Judgement]) -> Any:
+    """Return all checks and controls with their measured digits."""
+    import pandas as pd
+
+    return pd.concat([j.table() for j in judgements], ignore_index=True)
+
+
+def _root() -> Path:
+    from widthlab.book.chapters import find_root
+
+    return find_root(Path.cwd())
