@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -180,6 +180,7 @@ class State(NamedTuple):
     diverged_at: Int[Array, ""]
 
 
+@runtime_checkable
 class Probe(Protocol):
     """Something measured at checkpoints: a small array of each member.
 

@@ -1,0 +1,340 @@
+"""Tables of exponents: the literature's, the algebra of their classes, and scales."""
+
+import dataclasses
+import json
+import math
+from fractions import Fraction as F
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from widthlab import parametrization as module
+from widthlab.parametrization import (
+    DepthLinear,
+    Exponents,
+    Parametrization,
+    ParametrizationError,
+    Role,
+    catalogue,
+    get,
+    table,
+)
+
+HALF = F(1, 2)
+NAMES = tuple(catalogue())
+
+# Chen et al. 2025, Table 1, in effective form: exponents of the standard deviation and
+# of the learning rate of the matrices themselves (input, hidden, output).
+# std = n^-s, lr = eta n^e.
+EFFECTIVE = {
+    "sp": ((0, HALF, HALF), (0, 0, 0)),
+    "sp-lr/n": ((0, HALF, HALF), (-1, -1, -1)),
+    "ntk": ((0, HALF, HALF), (0, -1, -1)),
+    "ip": ((0, 1, 1), (1, 0, -1)),
+    "ip-llr": ((0, 1, 1), (1, 0, -1)),
+    "mup": ((0, HALF, 1), (1, 0, -1)),
+}
+# Tensor Programs IV, Table 1, and Hajjar et al. 2024: a, b and c as printed.
+PRINTED = {
+    "sp": ((0, 0), (0, HALF), (0, HALF), (0, 0, 0)),
+    "sp-lr/n": ((0, 0), (0, HALF), (0, HALF), (1, 1, 1)),
+    "ntk": ((0, 0), (HALF, 0), (HALF, 0), (0, 0, 0)),
+    "ip": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
+    "ip-llr": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
+    "mup": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
+}
+# Tensor Programs IVb, Section 2: in effective form an entrywise-normalised update of a
+# matrix is n^-e, so that features (input, hidden) and output (output) move by n^-r and
+# n^0. With Gaussian output weights n^-s the change n^-r of features reaches the output
+# as n^(1-s-r), which must be 1: r = 0 for muP (s = 1) and r = 1/2 for NTP (s = 1/2).
+ADAM = {"mup": (0, 1, 1), "ntk": (HALF, F(3, 2), 1)}
+
+fractions = st.fractions(-3, 3, max_denominator=6)
+thetas = st.fixed_dictionaries({role: fractions for role in Role})
+
+
+def size(role, width):
+    """Fan-in and fan-out of a layer of this role."""
+    fan_in = 17 if role is Role.INPUT else width
+    return {"fan_in": fan_in, "fan_out": 5 if role is Role.OUTPUT else width}
+
+
+@pytest.mark.parametrize("name", EFFECTIVE)
+def test_effective_exponents_are_those_of_the_paper(name):
+    std, lr = EFFECTIVE[name]
+    found = get(name).canonical()
+    for role, s, e in zip(Role, std, lr, strict=True):
+        assert (found[role].a, found[role].b, -found[role].c) == (0, s, e), role
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_printed_exponents_are_those_of_the_literature(name):
+    *pairs, c = PRINTED[name]
+    found = get(name)
+    for role, (a, b), rate in zip(Role, pairs, c, strict=True):
+        assert (found[role].a, found[role].b, found[role].c) == (a, b, rate), role
+
+
+def test_the_catalogue_has_exactly_the_tables_checked_here():
+    assert {*EFFECTIVE, "mean-field"} == set(NAMES)
+    assert all(get(name).name == name and get(name).source for name in NAMES)
+
+
+def test_mean_field_is_mup_at_one_hidden_layer():
+    for role in (Role.INPUT, Role.OUTPUT):
+        here, there = (get(n)[role].effective() for n in ("mean-field", "mup"))
+        assert (here.b, here.c) == (there.b, there.c)
+    mean_field = get("mean-field")
+    assert (mean_field[Role.INPUT].a, mean_field[Role.OUTPUT].a) == (0, 1)
+    assert mean_field[Role.INPUT].c == mean_field[Role.OUTPUT].c == -1
+
+
+def test_what_tells_the_tables_apart():
+    def differences(one, other):
+        pairs = [(get(one)[r].effective(), get(other)[r].effective()) for r in Role]
+        return [[x for x in "bc" if getattr(p, x) != getattr(q, x)] for p, q in pairs]
+
+    assert differences("ip", "mup") == [[], ["b"], []]
+    assert differences("ntk", "sp-lr/n") == [["c"], [], []]
+    assert differences("mup", "ntk") == [["c"], ["c"], ["b"]]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 6, 7])
+def test_first_step_of_large_learning_rates(depth):
+    found = [get("ip-llr")[role].first(depth) for role in Role]
+    assert found == [-F(depth + 1, 2), -F(depth + 2, 2), -F(depth + 1, 2)]
+    later = [get("ip-llr")[role].c for role in Role]
+    assert later == [get("ip")[role].c for role in Role] == [-1, -2, -1]
+    assert all(get("mup")[role].first(depth) == get("mup")[role].c for role in Role)
+
+
+@pytest.mark.parametrize("name", ADAM)
+def test_adam_exponents(name):
+    for role, expected in zip(Role, ADAM[name], strict=True):
+        row = get(name)[role]
+        assert row.c_adam + row.a == expected, role
+    std = [get(name)[role].a + get(name)[role].b for role in Role]
+    r = min(ADAM[name][0], ADAM[name][1] - 1)
+    assert std[-1] + r == ADAM[name][2] == 1
+
+
+# --- the equivalence class -------------------------------------------------------
+
+
+@given(st.sampled_from(NAMES), thetas)
+def test_shifting_stays_in_the_class(name, theta):
+    original = get(name)
+    moved = original.shifted(theta)
+    assert moved.equivalent(original)
+    assert moved.canonical() == original.canonical()
+    assert moved.shifted({role: -t for role, t in theta.items()}) == original
+    for role in Role:
+        old, new = original[role], moved[role]
+        assert (new.a, new.b, new.c) == (
+            old.a + theta[role],
+            old.b - theta[role],
+            old.c - 2 * theta[role],
+        )
+
+
+@given(st.sampled_from(NAMES), thetas, thetas)
+def test_shifts_add_up(name, one, other):
+    both = {role: one[role] + other[role] for role in Role}
+    assert get(name).shifted(one).shifted(other) == get(name).shifted(both)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_canonical_form(name):
+    canonical = get(name).canonical()
+    assert canonical.canonical() == canonical
+    assert all(canonical[role].a == 0 for role in Role)
+
+
+def test_classes_of_the_catalogue_are_distinct():
+    deep = [get(name) for name in NAMES if name != "mean-field"]
+    same = [(p.name, q.name) for p in deep for q in deep if p.equivalent(q)]
+    assert same == [(p.name, p.name) for p in deep]
+
+
+@pytest.mark.parametrize("letter", ["a", "b", "c"])
+@pytest.mark.parametrize("role", list(Role))
+def test_a_mutated_exponent_leaves_the_class(role, letter):
+    old = get("mup")
+    new = old.mutated(role, **{letter: getattr(old[role], letter) + HALF})
+    assert not new.equivalent(old)
+    assert new.name != old.name and letter in new.name and str(role) in new.name
+    assert [r for r in Role if new[r] != old[r]] == [role]
+
+
+# --- scales ----------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from(NAMES),
+    thetas,
+    st.sampled_from([1, 16, 64]),
+    st.integers(1, 4096),
+    st.integers(1, 6),
+)
+def test_what_training_sees_is_the_same_all_over_a_class(
+    name, theta, base, width, depth
+):
+    """Init of the product and its SGD step; under Adam, the step of the product."""
+    depth = 1 if name == "mean-field" else depth
+    for role in Role:
+        old, new = (
+            p.scales(role, **size(role, width), base_width=base, depth=depth)
+            for p in (get(name), get(name).shifted(theta))
+        )
+        for invariant in (
+            lambda s: s.std * s.multiplier,
+            lambda s: s.lr * s.multiplier**2,
+            lambda s: s.first_lr * s.multiplier**2,
+        ):
+            assert math.isclose(invariant(old), invariant(new), rel_tol=1e-9)
+        if get(name)[role].c_adam is None:
+            continue
+        old, new = (
+            p.scales(role, **size(role, width), base_width=base, depth=depth, adam=True)
+            for p in (get(name), get(name).shifted(theta))
+        )
+        assert math.isclose(
+            old.lr * old.multiplier, new.lr * new.multiplier, rel_tol=1e-9
+        )
+
+
+@pytest.mark.parametrize("name", EFFECTIVE)
+@pytest.mark.parametrize("width", [1, 8, 1024])
+def test_scales_are_powers_of_the_width(name, width):
+    std, lr = EFFECTIVE[name]
+    for role, s, e in zip(Role, std, lr, strict=True):
+        scales = get(name).scales(role, **size(role, width), lr=0.3, gain=2.0, depth=2)
+        assert math.isclose(scales.std * scales.multiplier, 2.0 * width ** -float(s))
+        assert math.isclose(scales.lr * scales.multiplier**2, 0.3 * width ** float(e))
+
+
+@pytest.mark.parametrize("adam", [False, True])
+def test_all_coincide_at_the_base_width(adam):
+    tables = [
+        get(n) for n in NAMES if not adam or get(n)[Role.HIDDEN].c_adam is not None
+    ]
+    assert len(tables) > 2
+    for role in Role:
+        kinds = {
+            p.scales(role, **size(role, 64), lr=0.5, base_width=64, adam=adam)
+            for p in tables
+        }
+        (scales,) = kinds
+        std = 1.0 if role is Role.INPUT else 64**-0.5
+        assert dataclasses.astuple(scales) == (std, 1.0, 0.5, 0.5)
+
+
+def test_base_width_only_moves_constants():
+    for role in Role:
+        for name in EFFECTIVE:
+            ratios = [
+                (
+                    lambda a, b: (
+                        a.std / b.std,
+                        a.lr / b.lr,
+                        a.multiplier / b.multiplier,
+                    )
+                )(
+                    get(name).scales(role, **size(role, 512), base_width=base, depth=3),
+                    get(name).scales(role, **size(role, 128), base_width=base, depth=3),
+                )
+                for base in (1, 64)
+            ]
+            assert ratios[0] == pytest.approx(ratios[1])
+
+
+def test_depth_rules_and_first_step():
+    row = Exponents(F(0), F(0), F(0), depth_multiplier=HALF, depth_lr=F(1))
+    deep = Parametrization("x", "x", tuple((role, row) for role in Role))
+    scales = deep.scales(Role.HIDDEN, fan_in=9, fan_out=9, depth=4, lr=2.0)
+    assert (scales.multiplier, scales.lr, scales.first_lr) == (0.5, 0.5, 0.5)
+    scales = get("ip-llr").scales(Role.HIDDEN, fan_in=16, fan_out=16, depth=4)
+    assert (scales.lr, scales.first_lr) == (16.0**2, 16.0**3)
+
+
+def test_the_width_of_a_layer():
+    assert [role.width(3, 7) for role in Role] == [7, 3, 3]
+
+
+# --- text and JSON ---------------------------------------------------------------
+
+
+@given(st.sampled_from(NAMES), thetas)
+def test_json_round_trip(name, theta):
+    original = get(name).shifted(theta)
+    text = json.dumps(original.to_json())
+    assert Parametrization.from_json(json.loads(text)) == original
+
+
+def test_json_keeps_depth_rules():
+    row = Exponents(
+        F(1, 3), F(-2, 7), F(0), DepthLinear(F(1, 9), F(-1)), F(5), F(1, 2), F(3, 2)
+    )
+    deep = Parametrization("x", "y", tuple((role, row) for role in Role), max_depth=3)
+    assert Parametrization.from_json(deep.to_json()) == deep
+
+
+def test_the_printed_table_has_one_line_for_each_name():
+    lines = table().splitlines()
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        get(name).label for name in NAMES
+    ]
+    assert "(-1/2, 1/2, 0)    (0, 1/2, 0)       (1/2, 1/2, 0)" in lines[-1]
+
+
+# --- what is refused -------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_known_ones():
+    with pytest.raises(ParametrizationError, match="'muP'") as refusal:
+        get("muP")
+    assert all(name in str(refusal.value) for name in NAMES)
+
+
+@pytest.mark.parametrize("wrong", ["fan_in", "fan_out", "base_width", "depth"])
+@pytest.mark.parametrize("value", [0, -3])
+def test_sizes_must_be_positive(wrong, value):
+    sizes = {"fan_in": 4, "fan_out": 4, "base_width": 1, "depth": 1, wrong: value}
+    with pytest.raises(ParametrizationError, match=f"{wrong} is {value}.*at least 1"):
+        get("mup").scales(Role.HIDDEN, **sizes)
+
+
+@pytest.mark.parametrize(
+    "roles", [[Role.INPUT, Role.OUTPUT], [], [*Role, Role.OUTPUT], [*Role][::-1]]
+)
+def test_a_table_needs_each_role_once(roles):
+    row = get("mup")[Role.HIDDEN]
+    with pytest.raises(ParametrizationError, match="exactly one row for each") as error:
+        Parametrization("mine", "mine", tuple((role, row) for role in roles))
+    assert "'mine'" in str(error.value) and "hidden" in str(error.value)
+
+
+@pytest.mark.parametrize("letter", ["a", "b", "c"])
+def test_exponents_are_exact(letter):
+    # Past the type checker of the tests, as a caller without one would.
+    row = dataclasses.replace(get("mup")[Role.HIDDEN])
+    object.__setattr__(row, letter, 0.5)
+    rows = [(r, row if r is Role.HIDDEN else get("mup")[r]) for r in Role]
+    with pytest.raises(ParametrizationError, match=f"{letter} of the hidden.*Fraction"):
+        Parametrization("mine", "mine", tuple(rows))
+
+
+def test_mean_field_is_shallow():
+    with pytest.raises(ParametrizationError, match=r"at most 1 hidden.*not 2.*'ip'"):
+        get("mean-field").scales(Role.OUTPUT, fan_in=4, fan_out=1, depth=2)
+
+
+@pytest.mark.parametrize("name", ["ip", "ip-llr"])
+def test_no_adam_without_exponents(name):
+    with pytest.raises(ParametrizationError, match="Adam") as error:
+        get(name).scales(Role.HIDDEN, fan_in=4, fan_out=4, adam=True)
+    assert "mup" in str(error.value) and f"'{name}'" in str(error.value)
+
+
+def test_roles_are_what_json_holds():
+    assert json.loads(json.dumps(list(module.Role))) == ["input", "hidden", "output"]
