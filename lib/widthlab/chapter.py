@@ -1,4 +1,4 @@
-"""What every chapter says in the same way: its circumstances, its claims, its verdicts."""
+"""What every chapter says in the same way: circumstances, claims, verdicts."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def slopes(
         >>> import pandas as pd
         >>> rows = [("mup", n, s, "q", 2.0 + s) for n in (64, 128, 256) for s in (0, 1)]
         >>> names = ["parametrization", "width", "seed", "quantity", "value"]
-        >>> found = slopes(pd.DataFrame(rows, columns=names), "q", by=("parametrization",))
+        >>> runs = pd.DataFrame(rows, columns=names)
+        >>> found = slopes(runs, "q", by=("parametrization",))
         >>> abs(round(found["mup"].value, 6))
         0.0
     """

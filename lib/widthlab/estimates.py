@@ -21,6 +21,7 @@ __all__ = [
     "ClaimError",
     "Estimate",
     "exact",
+    "extent",
     "geometric_mean",
     "mean",
     "ratio",
@@ -101,6 +102,21 @@ def mean(values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95) -> Est
     centre = float(values.mean())
     half = _t(level, values.size - 1) * math.sqrt(values.var(ddof=1) / values.size)
     return Estimate(centre, centre - half, centre + half, int(values.size))
+
+
+def extent(values_by_seed: Iterable[float]) -> Estimate:
+    """The mean with the whole range over seeds as its interval.
+
+    For limits that every single run must reach, such as numerical zero: a check on it
+    passes only if the worst seed does.
+
+    >>> extent([1.0, 2.0, 6.0])
+    Estimate(value=3.0, low=1.0, high=6.0, seeds=3)
+    """
+    values = _sample(values_by_seed)
+    low, high = float(values.min()), float(values.max())
+    # The mean of equal numbers can fall outside their range by rounding.
+    return Estimate(min(max(float(values.mean()), low), high), low, high, values.size)
 
 
 def geometric_mean(
