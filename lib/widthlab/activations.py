@@ -6,6 +6,7 @@ the initial weights have the gain $E[\varphi(z)^2]^{-1/2}$ (He et al. 2015 for R
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,8 +63,10 @@ def abrelu(a: float, b: float) -> Activation:
 
     It is found again under its name, `abrelu(a,b)`.
     """
+    # All digits, since the name is what a specification keeps.
+    slopes = ",".join(repr(float(slope)).removesuffix(".0") for slope in (a, b))
     return Activation(
-        f"abrelu({a:g},{b:g})",
+        f"abrelu({slopes})",
         lambda x: a * jnp.minimum(x, 0) + b * jnp.maximum(x, 0),
         good=False,
     )
@@ -76,9 +79,10 @@ def get(name: str) -> Activation:
         ValueError: there is none of that name.
     """
     if name.startswith("abrelu(") and name.endswith(")"):
-        slopes = name[len("abrelu(") : -1].split(",")
-        if len(slopes) == 2:
-            return abrelu(float(slopes[0]), float(slopes[1]))
+        with contextlib.suppress(ValueError):
+            slopes = [float(slope) for slope in name[len("abrelu(") : -1].split(",")]
+            if len(slopes) == 2 and all(map(math.isfinite, slopes)):
+                return abrelu(*slopes)
     if name not in _CATALOGUE:
         raise ValueError(
             f"no activation is called {name!r}; there are {', '.join(_CATALOGUE)} and "

@@ -10,10 +10,10 @@ with a single $c$; here also for learning rates that differ between layers, and 
 first step of its own.
 
 The recursion takes activations that are linear near zero and whose derivative does not
-vanish there (tanh, GELU, ReLU ...), and an error signal of order one. It
-counts a layer's inputs before and after a step as correlated: an upper bound that an odd activation does
-not attain in the large first step of IP-LLR, where layers from the third on move less
-by $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
+vanish there (tanh, GELU, ReLU ...), and an error signal of order one. It counts the
+inputs of a layer before and after a step as correlated: an upper bound, which an odd
+activation does not attain in the large first step of IP-LLR. Layers from the third on
+then move less by $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
 """
 
 from __future__ import annotations
