@@ -1,0 +1,185 @@
+"""The network: initial moments, roles, features, scales spread by role, refusals."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jaxtyping import TypeCheckError
+from reference import forward
+from widthlab import activations
+from widthlab.model import MLP, Multiplier, Shape, by_layer
+from widthlab.parametrization import Role, catalogue, get
+
+SHAPE = Shape(input_dim=40, widths=(48, 64, 56), output_dim=30, activation="tanh")
+
+
+def build(name="mup", shape=SHAPE, seed=0, **settings):
+    scales = shape.scales(get(name), lr=0.1, **settings)
+    return MLP(shape, scales, key=jax.random.key(seed)), scales
+
+
+@pytest.mark.parametrize("name", ["sp", "ntk", "ip", "mup"])
+def test_variance_at_initialisation(name):
+    """Chi-square: the mean square of N normals has standard error sqrt(2/N)."""
+    model, scales = build(name, gains=(2.0, 1.5, 0.5))
+    for index, layer in enumerate(model.layers):
+        kernel = np.asarray(layer.kernel[...], np.float64) / float(scales.std[index])
+        count = kernel.size
+        assert abs(np.mean(kernel**2) - 1) < 5 * math.sqrt(2 / count)
+        assert abs(np.mean(kernel)) < 5 / math.sqrt(count)
+    std = [
+        get(name).scales(role, fan_in=i, fan_out=o, depth=3, gain=gain).std
+        for (role, i, o), gain in zip(SHAPE.layers, (2.0, 1.5, 1.5, 0.5), strict=True)
+    ]
+    np.testing.assert_allclose(scales.std, std, rtol=1e-6)
+
+
+def test_layers_are_independent_draws():
+    """Sample correlations of N independent pairs have standard error 1/sqrt(N)."""
+    model, _ = build(shape=Shape(32, (32, 32), 32, "tanh"))
+    flat = [np.asarray(layer.kernel[...]).ravel() for layer in model.layers]
+    for one, other in itertools.combinations(flat, 2):
+        assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(one.size)
+
+
+def test_forward_scale_at_initialisation():
+    """With the gain of its activation a wide network keeps second moments of one."""
+    width, inputs = 1024, 8
+    for name in ("relu", "tanh", "gelu"):
+        gain = activations.get(name).gain
+        shape = Shape(20, (width,) * 3, 1, name)
+        scales = shape.scales(get("sp"), lr=0.1, gains=(1.0, gain, gain))
+        x = jax.random.normal(jax.random.key(1), (inputs, 20))
+        x = x / jnp.linalg.norm(x, axis=1, keepdims=True)
+        seen = [
+            np.asarray(MLP(shape, scales, key=jax.random.key(seed)).features(x)[0])
+            for seed in range(4)
+        ]
+        moments = np.mean(np.square(seen), axis=-1)  # seed, layer, input
+        error = moments.std(axis=(0, 2)) / math.sqrt(4)  # inputs of a seed correlate
+        assert np.all(np.abs(moments.mean(axis=(0, 2)) - 1) < 5 * error + 5 / width)
+
+
+def test_parameters_carry_role_and_place():
+    model, _ = build()
+    found = [
+        (p.get_metadata()["role"], p.get_metadata()["layer"])
+        for _, p in nnx.iter_graph(model)
+        if isinstance(p, nnx.Param)
+    ]
+    assert sorted(found, key=lambda pair: pair[1]) == [
+        (Role.INPUT, 0),
+        (Role.HIDDEN, 1),
+        (Role.HIDDEN, 2),
+        (Role.OUTPUT, 3),
+    ]
+
+
+def test_multipliers_are_not_parameters():
+    model, scales = build("ntk")
+    _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
+    assert len(jax.tree.leaves(parameters)) == len(jax.tree.leaves(multipliers)) == 4
+    np.testing.assert_array_equal(
+        [layer.multiplier[...] for layer in model.layers], scales.multiplier
+    )
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "linear"])
+def test_features_against_numpy(activation):
+    shape = Shape(5, (9, 7), 3, activation)
+    model, scales = build("ntk", shape)
+    x = jax.random.normal(jax.random.key(3), (4, 5))
+    weights = [
+        np.asarray(layer.kernel[...], np.float64) * float(m)
+        for layer, m in zip(model.layers, scales.multiplier, strict=True)
+    ]
+    before, after, outputs = forward(weights, np.asarray(x, np.float64), activation)
+    with jax.default_matmul_precision("highest"):
+        seen = model.features(x)
+    for one, other in zip(seen.preactivations, before, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    for one, other in zip(seen.activations, after[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(seen.output, outputs, atol=1e-5)
+    np.testing.assert_array_equal(model(x), model.features(x).output)
+
+
+def test_all_parametrizations_are_one_network_at_the_base_width():
+    shape = Shape(10, (32, 32), 4, "relu")
+    x = jax.random.normal(jax.random.key(0), (6, 10))
+    deep = [name for name in catalogue() if name != "mean-field"]
+    outputs = [build(name, shape, base_width=32)[0](x) for name in deep]
+    for other in outputs[1:]:
+        np.testing.assert_array_equal(outputs[0], other)
+
+
+def test_keys_decide_the_draw():
+    same, again, other = (build(seed=s)[0].layers[1].kernel[...] for s in (0, 0, 1))
+    np.testing.assert_array_equal(same, again)
+    assert not np.any(same == other)
+
+
+def test_by_layer_goes_by_the_parameter_not_its_position():
+    model, _ = build()
+    _, parameters, _ = nnx.split(model, nnx.Param, Multiplier)
+    spread = by_layer(parameters, np.arange(4.0))
+    for kernel, value in zip(
+        jax.tree.leaves(parameters), jax.tree.leaves(spread), strict=True
+    ):
+        assert kernel.shape == SHAPE.layers[int(value)][1:]
+
+
+@pytest.mark.parametrize("settings", [{}, {"role": Role.INPUT}, {"layer": 0}])
+def test_a_parameter_without_a_role_is_refused(settings):
+    bare = {"w": nnx.Param(jnp.ones(3), **settings)}
+    with pytest.raises(ValueError, match=r"Param names no role and layer.*role=Role"):
+        by_layer(bare, np.ones(1))
+
+
+def test_a_role_is_not_a_word():
+    bare = {"w": nnx.Param(jnp.ones(3), role="input", layer=0)}
+    with pytest.raises(ValueError, match="names no role"):
+        by_layer(bare, np.ones(1))
+
+
+def test_sizes_and_operations():
+    shape = Shape(7, (5, 3), 2, "relu")
+    assert shape.depth == 2
+    assert shape.layers == [
+        (Role.INPUT, 7, 5),
+        (Role.HIDDEN, 5, 3),
+        (Role.OUTPUT, 3, 2),
+    ]
+    assert shape.parameters == 7 * 5 + 5 * 3 + 3 * 2
+    # Forward everywhere; gradient of each matrix; gradient of each input but the first.
+    forward, matrices, inputs = (2 * k for k in (56, 56, 21))
+    assert shape.flops == forward + matrices + inputs
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"widths": ()}, "widths is empty.*at least one hidden layer"),
+        ({"widths": (4, 0)}, "width is 0; it must be at least 1"),
+        ({"widths": (-1,)}, "width is -1"),
+        ({"input_dim": 0}, "input_dim is 0"),
+        ({"output_dim": 0}, "output_dim is 0"),
+        ({"activation": "rleu"}, "no activation is called 'rleu'; there are .*relu"),
+    ],
+)
+def test_impossible_shapes(change, message):
+    fields = {"input_dim": 3, "widths": (4,), "output_dim": 2, "activation": "relu"}
+    with pytest.raises(ValueError, match=message):
+        Shape(**(fields | change))
+
+
+def test_inputs_of_the_wrong_size():
+    model, _ = build()
+    with pytest.raises(TypeError, match="dot_general requires contracting dimensions"):
+        model(jnp.ones((2, 41)))
+    with pytest.raises(TypeCheckError):
+        model(jnp.ones(40))
