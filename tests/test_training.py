@@ -94,6 +94,10 @@ def members(plan, runs, stop_below=-np.inf, base_width=1):
     )
 
 
+QUICK = plan(batch_size=8, dtype="float32")
+RUNS = [("mup", 0.5, 0), ("mup", 0.5, 1), ("ntk", 0.5, 0), ("mup", 0.7, 0)]
+
+
 def weights_of(outcome, member=0, checkpoint=-1):
     leaves = outcome.observations[checkpoint]["weights"]
     return [np.asarray(leaf[member], np.float64) for leaf in leaves]
@@ -146,9 +150,8 @@ def test_one_trace_for_a_grid():
 
 
 def test_members_differ_and_repeat_to_the_bit():
-    grid = [("mup", 0.5, 0), ("mup", 0.5, 1), ("ntk", 0.5, 0), ("mup", 0.7, 0)]
-    here = plan(batch_size=5, dtype="float32")
-    one, two = (follow(here, grid) for _ in range(2))
+    one, two = (follow(QUICK, RUNS) for _ in range(2))
+    assert one.losses.dtype == one.observations[0]["weights"][0].dtype == "float32"
     np.testing.assert_array_equal(one.losses, two.losses)
     for a, b in zip(
         jax.tree.leaves(one.observations),
@@ -156,32 +159,46 @@ def test_members_differ_and_repeat_to_the_bit():
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
-    assert len({row.tobytes() for row in one.losses}) == len(grid)
+    assert len({row.tobytes() for row in one.losses}) == len(RUNS)
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float64", 1e-11), ("float32", 1e-4)])
-def test_an_ensemble_is_a_loop_over_single_runs(dtype, rtol):
-    here = plan(batch_size=8, dtype=dtype)
-    grid = [*itertools.product(("mup", "ip"), (0.2, 0.8), (0, 3)), ("ntk", 1.0, 9)]
-    together = follow(here, grid)
-    for index, run in enumerate(grid):
-        alone = follow(here, [run])
-        np.testing.assert_allclose(together.losses[index], alone.losses[0], rtol=rtol)
-        for a, b in zip(weights_of(together, index), weights_of(alone), strict=True):
-            np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max())
+def test_checkpoints_do_not_change_the_trajectory():
+    told = []
+    who = members(QUICK, RUNS)
+    probes = (Weights(),)
+    sparse = train(QUICK, who, data(), (6,), probes, on_checkpoint=told.append)
+    dense = follow(QUICK, RUNS, (0, 1, 4, 5, 6))
+    assert told == [6] and len(dense.observations) == 5
+    np.testing.assert_array_equal(sparse.losses, dense.losses)
+    for member in range(len(RUNS)):
+        for a, b in zip(
+            weights_of(sparse, member), weights_of(dense, member), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("batch", [1, 4, 9])
-def test_layouts_give_the_same_numbers(batch, monkeypatch):
+def test_an_ensemble_is_a_loop_over_single_runs():
     here = plan(batch_size=8)
-    grid = list(itertools.product(("mup", "ip", "ntk"), (0.2, 0.8, 1.0), (0,)))
-    usual = follow(here, grid)
-    monkeypatch.setattr(training, "members_per_batch", lambda *_: batch)
+    together = follow(here, RUNS)
+    for index, run in enumerate(RUNS):
+        alone = follow(here, [run])
+        np.testing.assert_allclose(together.losses[index], alone.losses[0], rtol=1e-11)
+        for a, b in zip(weights_of(together, index), weights_of(alone), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-11, atol=1e-12)
+
+
+def test_layouts_give_the_same_numbers(monkeypatch):
+    """One at a time, in batches with a remainder, all at once; to float32 rounding."""
+    runs = list(itertools.product(("mup", "ip", "ntk"), (0.2, 0.8, 1.0), (0,)))
+    outcomes = []
+    for batch in (1, 4, 9):
+        monkeypatch.setattr(training, "members_per_batch", lambda *_, n=batch: n)
+        forget_programs()
+        outcomes.append(follow(QUICK, runs))
     forget_programs()
-    laid_out = follow(here, grid)
-    forget_programs()
-    assert laid_out.traces == 3  # the layout is compiled in: this was a new program
-    assert_same(laid_out, usual)
+    assert [outcome.traces for outcome in outcomes] == [3, 3, 3]  # it is compiled in
+    for outcome in outcomes[1:]:
+        assert_same(outcome, outcomes[0], rtol=1e-5)
 
 
 def test_the_choice_of_layout_fits_the_share():
@@ -196,104 +213,97 @@ def test_the_choice_of_layout_fits_the_share():
 
 @pytest.mark.parametrize("loss", ["cross-entropy", "mse"])
 @pytest.mark.parametrize("batch_size", [None, 7])
-@pytest.mark.parametrize("name", ["mup", "ntk", "ip-llr"])
-def test_sgd_is_that_of_plain_numpy(name, batch_size, loss):
+def test_sgd_is_that_of_plain_numpy(batch_size, loss):
     """IP-LLR has a learning rate of its own at step 0, and at no other."""
     here = plan(loss=loss, batch_size=batch_size, steps=7)
-    outcome = follow(here, [(name, 0.3, 4)])
-    scales = here.shape.scales(get(name), lr=0.3, dtype="float64")
-    square = scales.multiplier**2
-    assert np.all(scales.lr == scales.first_lr) == (name != "ip-llr")
-    who = members(here, [(name, 0.3, 4)])
-    orders = training._orders(24, batch_size, 7, who.key)
-    batches = [np.arange(24)] * 7 if orders is None else np.asarray(orders[0])
-    mine = data("labels" if loss == "cross-entropy" else "targets")
-    losses, history = sgd(
-        weights_of(outcome, checkpoint=0),
-        square * scales.lr,
-        np.float64(mine.x_train),
-        np.asarray(mine.y_train, None if loss == "cross-entropy" else "float64"),
-        batches,
-        first_rates=square * scales.first_lr,
-    )
-    np.testing.assert_allclose(outcome.losses[0], losses, rtol=1e-11)
-    for step, expected in enumerate(history):
-        for a, b in zip(weights_of(outcome, 0, step), expected, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    runs = [(name, 0.3, seed) for seed, name in enumerate(("mup", "ntk", "ip-llr"))]
+    outcome = follow(here, runs)
+    assert outcome.losses.dtype == outcome.observations[0]["weights"][0].dtype
+    assert outcome.losses.dtype == "float64" and not jax.config.jax_enable_x64
+    x, y = data("labels" if loss == "cross-entropy" else "targets")[:2]
+    orders = training._orders(24, batch_size, 7, members(here, runs).key)
+    for member, (name, lr, _) in enumerate(runs):
+        scales = here.shape.scales(get(name), lr=lr, dtype="float64")
+        square = scales.multiplier**2
+        assert np.all(scales.lr == scales.first_lr) == (name != "ip-llr")
+        losses, history = sgd(
+            weights_of(outcome, member, 0),
+            square * scales.lr,
+            np.float64(x),
+            y if loss == "cross-entropy" else np.float64(y),
+            [np.arange(24)] * 7 if orders is None else np.asarray(orders[member]),
+            first_rates=square * scales.first_lr,
+        )
+        np.testing.assert_allclose(outcome.losses[member], losses, rtol=1e-11)
+        for step, expected in enumerate(history):
+            for a, b in zip(weights_of(outcome, member, step), expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["momentum", "adam", "adamw"])
-def test_optimizers_are_those_of_optax(name):
+SETTINGS = {"momentum": 0.8, "b1": 0.7, "b2": 0.95, "eps": 1e-40, "weight_decay": 0.1}
+OPTAX = {
+    "sgd": lambda lr: optax.sgd(lr),
+    "momentum": lambda lr: optax.sgd(lr, momentum=0.8),
+    "adam": lambda lr: optax.adam(lr, b1=0.7, b2=0.95, eps=1e-40),
+    "adamw": lambda lr: optax.adamw(lr, b1=0.7, b2=0.95, eps=1e-40, weight_decay=0.1),
+}
+LR = {"sgd": 0.3, "momentum": 0.1, "adam": 0.02, "adamw": 0.02}
+THETA = {Role.INPUT: F(1, 2), Role.HIDDEN: F(-2, 3), Role.OUTPUT: F(3, 4)}
+WRONG = get("mup").mutated(Role.HIDDEN, c=F(1, 2), c_adam=F(1, 2))
+TABLES = (get("mup"), get("mup").shifted(THETA), get("mup").canonical(), WRONG)
+
+
+@functools.cache
+def across_the_class(rule):
+    """Four members: mup, two other members of its class, and one of another class."""
+    here = plan(optimizer=Optimizer(rule, **SETTINGS), loss="mse", steps=7)
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes within Adam
+        return here, follow(here, [(table, LR[rule], 1) for table in TABLES])
+
+
+@pytest.mark.parametrize("rule", OPTAX)
+def test_optimizers_are_those_of_optax(rule):
     """One optax optimizer a matrix, each with the learning rate of its layer."""
-    rule = Optimizer(name, momentum=0.8, b1=0.7, b2=0.95, eps=1e-6, weight_decay=0.1)
-    here = plan(optimizer=rule, loss="mse")
-    outcome = follow(here, [("mup", 0.05, 2)])
+    here, outcome = across_the_class(rule)
     scales = here.shape.scales(
-        get("mup"), lr=0.05, adam=rule.normalises, dtype="float64"
+        get("mup"), lr=LR[rule], adam=here.optimizer.normalises, dtype="float64"
     )
-    make = {
-        "momentum": lambda lr: optax.sgd(lr, momentum=0.8),
-        "adam": lambda lr: optax.adam(lr, b1=0.7, b2=0.95, eps=1e-6),
-        "adamw": lambda lr: optax.adamw(
-            lr, b1=0.7, b2=0.95, eps=1e-6, weight_decay=0.1
-        ),
-    }[name]
-    x, y = (np.float64(v) for v in data("targets")[:2])
     multipliers = scales.multiplier
-    start = weights_of(outcome, checkpoint=0)
-    with jax.enable_x64(True):
-        rules = [make(float(lr)) for lr in scales.lr]
-        weights = [jnp.asarray(w / m) for w, m in zip(start, multipliers, strict=True)]
+    x, y = (np.float64(v) for v in data("targets")[:2])
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        rules = [OPTAX[rule](float(lr)) for lr in scales.lr]
+        start = zip(weights_of(outcome, checkpoint=0), multipliers, strict=True)
+        weights = [jnp.asarray(w / m) for w, m in start]
         states = [r.init(w) for r, w in zip(rules, weights, strict=True)]
-        for step in range(here.steps):
+        for step in range(here.steps + 1):
             real = [
                 np.asarray(w) * m for w, m in zip(weights, multipliers, strict=True)
             ]
             for a, b in zip(weights_of(outcome, 0, step), real, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
-            _, grads = gradients(real, x, y)
-            for i, grad in enumerate(grads):
+            grads = gradients(real, x, y)[1]
+            for i, (grad, m) in enumerate(zip(grads, multipliers, strict=True)):
                 update, states[i] = rules[i].update(
-                    jnp.asarray(grad * multipliers[i]), states[i], weights[i]
+                    jnp.asarray(grad * m), states[i], weights[i]
                 )
                 weights[i] = weights[i] + update
 
 
-def test_precision_is_what_the_plan_says():
-    for dtype in ("float32", "float64"):
-        outcome = follow(plan(dtype=dtype), [("mup", 0.1, 0)])
-        assert outcome.losses.dtype == dtype
-        assert outcome.observations[-1]["weights"][0].dtype == dtype
-    assert not jax.config.jax_enable_x64
-
-
 # --- the equivalence class -----------------------------------------------------------
 
-THETA = {Role.INPUT: F(1, 2), Role.HIDDEN: F(-2, 3), Role.OUTPUT: F(3, 4)}
 
-
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
-@pytest.mark.parametrize("name", ["mup", "ntk", "ip-llr"])
-def test_trajectories_are_those_of_the_class(name, optimizer):
-    if optimizer == "adam" and name == "ip-llr":
-        name = "sp-lr/n"
-    here = plan(optimizer=Optimizer(optimizer, eps=1e-40), steps=8)
-    tables = (get(name), get(name).shifted(THETA), get(name).canonical())
-    outcome = follow(here, [(table, 0.05, 1) for table in tables])
+@pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
+def test_trajectories_are_those_of_the_class(rule):
+    _, outcome = across_the_class(rule)
+    assert outcome.losses[0, -1] < 0.99 * outcome.losses[0, 0]
     for member in (1, 2):
         np.testing.assert_allclose(
             outcome.losses[member], outcome.losses[0], rtol=1e-10
         )
         for a, b in zip(weights_of(outcome, member), weights_of(outcome), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
-    assert outcome.losses[0, -1] != outcome.losses[0, 0]
-
-
-def test_a_shift_by_one_letter_alone_changes_the_trajectory():
-    """Negative control: the comparison above sees a table of another class."""
-    other = get("mup").mutated(Role.HIDDEN, c=F(1, 2))
-    outcome = follow(plan(), [("mup", 0.05, 1), (other, 0.05, 1)])
-    assert np.any(np.abs(outcome.losses[1] / outcome.losses[0] - 1) > 1e-4)
+    # Negative control: a table of another class, with one exponent wrong, shows.
+    assert np.all(np.abs(outcome.losses[3, 1:] / outcome.losses[0, 1:] - 1) > 1e-6)
 
 
 # --- how runs end ------------------------------------------------------------
@@ -311,6 +321,7 @@ def test_a_diverging_member_is_marked_and_frozen():
     # No loss is recorded after that step, and weights stay finite, then still.
     assert np.all(np.isfinite(with_it.losses[1, :step]))
     assert np.all(np.isnan(with_it.losses[1, step + 1 :]))
+    assert np.all(np.diff(with_it.losses[1, :step]) > 0)  # it was on its way there
     for at in every:
         assert all(np.all(np.isfinite(w)) for w in weights_of(with_it, 1, at))
     for a, b in zip(
@@ -326,20 +337,6 @@ def test_a_diverging_member_is_marked_and_frozen():
         ):
             np.testing.assert_array_equal(a, b)
     assert np.all(without.diverged_at == -1) and np.all(np.isfinite(without.losses))
-
-
-def test_the_step_that_overflows_is_the_one_recorded():
-    """A linear map whose error grows by a known factor: the step follows from it."""
-    shape = Shape(1, (1,), 1, "linear")
-    here = plan(shape=shape, loss="mse", steps=60, train_size=4, dtype="float32")
-    ones = np.ones((4, 1), "float32")
-    outcome = train(
-        here, members(here, [("mup", 1e4, 0)]), Data(ones, 0 * ones, ones, ones), (60,)
-    )
-    losses, step = outcome.losses[0], int(outcome.diverged_at[0])
-    assert step < 10
-    bad = np.flatnonzero(~np.isfinite(losses))
-    assert bad[0] in (step, step + 1)  # the loss itself, or the update from it
 
 
 def test_stops_at_the_first_loss_below_the_threshold():
@@ -371,32 +368,10 @@ def test_stops_at_the_first_loss_below_the_threshold():
             np.testing.assert_array_equal(a, b)
 
 
-def test_checkpoints_do_not_change_the_trajectory():
-    here = plan(batch_size=8, steps=12, dtype="float32")
-    runs = [("mup", 0.5, 0), ("ip", 0.5, 1)]
-    told = []
-    sparse = train(
-        here,
-        members(here, runs),
-        data(),
-        (12,),
-        (Weights(),),
-        on_checkpoint=told.append,
-    )
-    dense = follow(here, runs, (0, 1, 5, 11, 12))
-    assert told == [12] and len(dense.observations) == 5
-    np.testing.assert_array_equal(sparse.losses, dense.losses)
-    for member in (0, 1):
-        for a, b in zip(
-            weights_of(sparse, member), weights_of(dense, member), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
-
-
 # --- batches ------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("size", "batch"), [(24, 8), (24, 24), (25, 8), (3, 1)])
+@pytest.mark.parametrize(("size", "batch"), [(24, 8), (25, 8), (3, 1)])
 def test_each_epoch_sees_each_example_once(size, batch):
     keys = jnp.stack([jax.random.key(seed) for seed in (0, 1)])
     per_epoch = size // batch
@@ -426,20 +401,16 @@ sys.path.insert(0, {tests!r})
 import jax, numpy as np
 import test_training as here
 
-assert len(jax.devices()) == 8
+assert here.training.use_all_cores() == len(jax.devices()) == 8  # as they were
 plan = here.plan(batch_size=8)
 runs = [("mup", 0.1 * (seed + 1), seed) for seed in range(11)]
 who = here.members(plan, runs)
 steps, data, probes = (0, 3, 6), here.data(), (here.Weights(),)
 spread = here.train(plan, who, data, steps, probes)
 alone = here.train(plan, who, data, steps, probes, devices=jax.devices()[:1])
-some = here.train(plan, who, data, steps, probes, devices=jax.devices()[:3])
 assert spread.losses.shape == (11, 6)
 here.assert_same(spread, alone)
-here.assert_same(some, alone)
-few = here.train(plan, here.members(plan, runs[:3]), data, steps, probes)
-np.testing.assert_allclose(few.losses, alone.losses[:3], rtol=1e-10)
-print("traces", spread.traces, alone.traces, some.traces)
+print("traces", spread.traces, alone.traces)
 again = here.train(plan, here.members(plan, runs[:9]), data, steps, probes)
 print("padded to the same", again.traces)
 """
@@ -460,26 +431,24 @@ def python(code, **environment):
 
 
 def test_sharded_over_eight_devices():
-    """11 members do not divide by 8 or 3; padding shows nowhere."""
+    """11 members do not divide by 8; padding shows nowhere."""
     flags = "--xla_force_host_platform_device_count=8"
     code = SHARDED.format(tests=os.path.dirname(__file__))
     out = python(code, XLA_FLAGS=flags)
-    assert out[:2] == ["traces 3 3 3", "padded to the same 0"]
+    assert out[:2] == ["traces 3 3", "padded to the same 0"]
 
 
 def test_every_core_becomes_a_device_unless_jax_is_in_use():
     code = """
-    import os, sys, jax
+    import os, jax
     from widthlab.training import use_all_cores
-    if sys.argv[1:] or os.environ.get("USED"):
+    if os.environ.get("USED"):
         jax.devices()
     print(use_all_cores(), len(jax.devices()))
     """
     cores = len(os.sched_getaffinity(0))
     assert python(code)[0] == f"{cores} {cores}"
     assert python(code, USED="1")[0] == "1 1"
-    flags = "--xla_force_host_platform_device_count=3"
-    assert python(code, XLA_FLAGS=flags)[0] == "3 3"
 
 
 # --- what is refused ------------------------------------------------------------
