@@ -48,7 +48,8 @@ class Performance:
             seen[f"{split}_loss"] = loss(outputs, y)
             labels = y if loss is not mean_squared_error else jnp.argmax(y, axis=-1)
             if outputs.shape[-1] > 1:
-                right = jnp.argmax(outputs, axis=-1) == labels
+                chosen = jnp.argmax(outputs, axis=-1).astype(labels.dtype)
+                right = chosen == labels
                 seen[f"{split}_accuracy"] = jnp.mean(right, dtype=outputs.dtype)
         return seen
 
