@@ -5,7 +5,9 @@ python benchmarks/training.py --quick      three widths, short readings
 python benchmarks/training.py --layouts    the layouts that the engine chooses from
 
 Every ratio comes from one process: repetitions of the two sides and of a large matrix
-product alternate, and medians are compared. Compilation is timed apart.
+product alternate, and medians are compared. Compilation is timed apart. A repetition
+waits until other processes leave the cores alone; those disturbed nevertheless are left
+out where enough others remain, and counted.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import jax
@@ -183,6 +185,47 @@ def check_same_work(steps: int = 20) -> float:
     return gap
 
 
+# --- other processes
+
+
+class Quiet:
+    """Notice what other processes do (Linux; elsewhere nothing is noticed)."""
+
+    LIMIT = 0.08  # share of the machine
+    seconds_left = 240.0  # patience, for the whole run
+
+    def __init__(self) -> None:
+        self.start, self.foreign = time.perf_counter(), self._foreign()
+
+    @staticmethod
+    def _foreign() -> float:
+        """Return the seconds of all cores that this process has not used."""
+        try:
+            with open("/proc/stat", encoding="ascii") as file:
+                fields = [int(v) for v in file.readline().split()[1:9]]
+        except OSError:
+            return 0.0
+        idle = fields[3] + fields[4]
+        own = os.times()
+        tick = os.sysconf("SC_CLK_TCK")
+        return (sum(fields) - idle) / tick - own.user - own.system
+
+    def disturbed(self) -> bool:
+        """Whether others have used the cores since this object was made."""
+        passed = time.perf_counter() - self.start
+        return self._foreign() - self.foreign > self.LIMIT * CORES * passed + 0.02
+
+    @classmethod
+    def wait(cls) -> None:
+        """Wait for a quiet moment, as long as there is patience."""
+        while cls.seconds_left > 0:
+            window = cls()
+            time.sleep(0.25)
+            if not window.disturbed():
+                return
+            cls.seconds_left -= 0.25
+
+
 # --- matrix products
 
 
@@ -253,6 +296,15 @@ def products_rate(case: Case, seconds: float) -> float:
 # --- readings
 
 
+class Turn(NamedTuple):
+    """One repetition: seconds of a step of all members, and operations per second."""
+
+    ours: float
+    theirs: float
+    square: float
+    disturbed: bool
+
+
 def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> dict:
     """Time one case: the engine, PyTorch and a square product take turns."""
     steps = case.steps(seconds)
@@ -260,13 +312,13 @@ def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> d
     stops = [0, warm, *(warm + steps * (i + 1) for i in range(repetitions))]
     data = make_data()
     other = Torch(case, data) if with_torch else None
-    ours, theirs, squares = [], [], []
+    turns: list[Turn] = []
     start = began = time.perf_counter()
-    compiled = 0.0
+    compiled, quiet = 0.0, Quiet()
 
     def pause(stop: int) -> None:
         # The engine is idle in here: the probe has waited for the weights.
-        nonlocal start, compiled
+        nonlocal start, compiled, quiet
         took = time.perf_counter() - start
         if stop == 0:
             compiled = time.perf_counter() - began
@@ -274,11 +326,12 @@ def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> d
             if other is not None:
                 other.advance(warm)
         else:
-            ours.append(took / steps)
-            if other is not None:
-                theirs.append(timed(lambda: other.advance(steps)) / steps)
-            squares.append(max(square_rate().values()))
-        start = time.perf_counter()
+            theirs = timed(lambda: other.advance(steps)) if other else np.nan
+            square = max(square_rate().values())
+            turn = Turn(took / steps, theirs / steps, square, quiet.disturbed())
+            turns.append(turn)
+        Quiet.wait()
+        quiet, start = Quiet(), time.perf_counter()
 
     outcome = training.train(
         case.plan(stops[-1]),
@@ -289,44 +342,54 @@ def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> d
         on_checkpoint=pause,
     )
     assert (outcome.diverged_at < 0).all(), "a member diverged: nothing was measured"
-    mine = statistics.median(ours)
-    work = case.shape.flops * case.batch
-    gemm = statistics.median(squares)
+    undisturbed = [turn for turn in turns if not turn.disturbed]
+    kept = undisturbed if len(undisturbed) >= 2 else turns
+    mine, theirs, gemm = (
+        statistics.median(getattr(turn, what) for turn in kept)
+        for what in ("ours", "theirs", "square")
+    )
+    flops = case.members * case.shape.flops * case.batch / mine
+    products = products_rate(case, seconds / 2)
     reading = {
-        "width": case.width,
         "depth": case.depth,
+        "width": case.width,
         "batch": case.batch,
         "members": case.members,
         "steps_per_repetition": steps,
+        "repetitions": len(kept),
+        "disturbed": len(turns) - len(undisturbed),
         "compile_s": compiled,
         "member_steps_per_s": case.members / mine,
-        "spread": (max(ours) - min(ours)) / mine,
-        "gflops": case.members * work / mine / 1e9,
+        "gflops": flops / 1e9,
         "square_gflops": gemm / 1e9,
-        "of_square": case.members * work / mine / gemm,
-        "products_gflops": products_rate(case, seconds / 2) / 1e9,
+        "of_square": flops / gemm,
+        "products_gflops": products / 1e9,
+        "of_products": flops / products,
     }
-    reading["of_products"] = reading["gflops"] / reading["products_gflops"]
-    if theirs:
-        torch_time = statistics.median(theirs)
-        reading["torch_member_steps_per_s"] = case.members / torch_time
-        reading["torch_ratio"] = torch_time / mine
+    if other is not None:
+        reading["torch_member_steps_per_s"] = case.members / theirs
+        reading["torch_ratio"] = theirs / mine
     return reading
 
 
 HEADER = (
     "hidden  width batch members | steps/s  GFLOP/s  of GEMM  of products  compile"
-    " | PyTorch  ratio"
+    " | PyTorch  ratio | quiet"
 )
 
 
 def line(r: dict) -> str:
     left = f"{r['depth']:>6} {r['width']:>6} {r['batch']:>5} {r['members']:>7} | "
-    left += f"{r['member_steps_per_s']:>7.4g} {r['gflops']:>8.1f} {r['of_square']:>8.2f}"
+    left += (
+        f"{r['member_steps_per_s']:>7.4g} {r['gflops']:>8.1f} {r['of_square']:>8.2f}"
+    )
     left += f" {r['of_products']:>12.2f} {r['compile_s']:>6.1f} s | "
     if "torch_ratio" not in r:
-        return left + "      -      -"
-    return left + f"{r['torch_member_steps_per_s']:>7.4g} {r['torch_ratio']:>5.2f}x"
+        left += "      -      -"
+    else:
+        left += f"{r['torch_member_steps_per_s']:>7.4g} {r['torch_ratio']:>5.2f}x"
+    turns = r["repetitions"] if r["disturbed"] < r["repetitions"] else 0
+    return left + f" | {turns} turns"
 
 
 # --- layouts
@@ -409,7 +472,9 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", help="widths to measure")
     parser.add_argument("--quick", action="store_true", help="short, less exact")
     parser.add_argument("--no-torch", action="store_true", help="the engine alone")
-    parser.add_argument("--layouts", action="store_true", help="compare layouts instead")
+    parser.add_argument(
+        "--layouts", action="store_true", help="compare layouts instead"
+    )
     parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     options = parser.parse_args()
     training.use_all_cores()

@@ -342,7 +342,12 @@ def _seeds(n: int, shown: str = "mean") -> str:
 
 def _width_axis(ax: Axes, widths: Sequence[float]) -> None:
     """log2 axis with the widths as plain integers."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        NullFormatter,
+        NullLocator,
+    )
 
     ax.set_xscale("log", base=2)
     # Every width has a tick, but no more than five fit in half a figure's width.
@@ -350,6 +355,7 @@ def _width_axis(ax: Axes, widths: Sequence[float]) -> None:
     ax.xaxis.set_major_locator(FixedLocator(widths[::-1][::step][::-1]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
     ax.xaxis.set_minor_locator(FixedLocator(widths) if step > 1 else NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("width n")
 
 

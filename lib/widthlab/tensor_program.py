@@ -30,8 +30,8 @@ from widthlab.training import Data
 class Vectors(NamedTuple):
     """Rows of vectors that went through one matrix, and what came out of it."""
 
-    vectors: Float[np.ndarray, "count width"]
-    images: Float[np.ndarray, "count width"]
+    vectors: Float[np.ndarray, "count width_in"]
+    images: Float[np.ndarray, "count width_out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,14 @@ class CovariancePreservation:
     inputs: int = 6
     matrix: int = 2
     name: ClassVar[str] = "covariance-preservation"
+
+    def __post_init__(self) -> None:
+        """Refuse matrices that are not between two hidden layers."""
+        if self.matrix < 2 or self.inputs < 1:
+            raise ValueError(
+                f"inputs is {self.inputs} and matrix {self.matrix}; there must be at "
+                "least one input, and hidden matrices count from 2"
+            )
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
@@ -104,7 +112,10 @@ class CovariancePreservation:
 
 def split(
     forward: Sequence[Vectors], backward: Sequence[Vectors]
-) -> tuple[Float[np.ndarray, "count width"], Float[np.ndarray, "count width"]]:
+) -> tuple[
+    Float[np.ndarray, "forward_count width_out"],
+    Float[np.ndarray, "backward_count width_in"],
+]:
     r"""Return the Gaussian parts of the images of all vectors, step after step.
 
     At each step the forward vectors pass $W_0$ before the backward ones pass
@@ -131,7 +142,8 @@ def split(
 
 
 def gram_error(
-    vectors: Float[np.ndarray, "count width"], images: Float[np.ndarray, "count width"]
+    vectors: Float[np.ndarray, "count width_in"],
+    images: Float[np.ndarray, "count width_out"],
 ) -> float:
     r"""Return $\|G' - G\|_F / \|G\|_F$ for the Gram matrices, each over its width."""
     before = vectors @ vectors.T / vectors.shape[1]
@@ -141,9 +153,9 @@ def gram_error(
 
 def _without_correlation(
     new: Vectors,
-    others: Float[np.ndarray, "count width"],
-    other_hats: Float[np.ndarray, "count width"],
-) -> Float[np.ndarray, "new width"]:
+    others: Float[np.ndarray, "count width_out"],
+    other_hats: Float[np.ndarray, "count width_in"],
+) -> Float[np.ndarray, "new width_out"]:
     if len(others) == 0:
         return new.images
     gram = others @ others.T / others.shape[1]
