@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, fields
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 _COUNTS = ("width", "depth", "steps", "base_width")
 _MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
+_Ensemble = list["Experiment | None"]  # None fills up to the size of the others
 _HOST_BUDGET = 2**31  # bytes of weights, gradients and states held at once on CPU
 
 
@@ -376,10 +378,11 @@ def sweep(
     keys = {spec: spec.key for spec in dict.fromkeys(wanted)}
     missing = [spec for spec, key in keys.items() if key not in store]
 
-    def finish(ensemble: Sequence[Experiment]) -> int:
-        for record in _run_ensemble(ensemble):
+    def finish(ensemble: _Ensemble) -> int:
+        records = list(_run_ensemble(ensemble))
+        for record in records:
             store.put(keys[record.experiment], record.to_json())
-        return len(ensemble)
+        return len(records)
 
     with _bar(len(keys), len(keys) - len(missing), progress) as bar:
         for finished in _overlapped(finish, _ensembles(missing)):
@@ -388,7 +391,7 @@ def sweep(
 
 
 def _overlapped(
-    work: Callable[[Sequence[Experiment]], int], ensembles: Iterable[list[Experiment]]
+    work: Callable[[_Ensemble], int], ensembles: Iterable[_Ensemble]
 ) -> Iterator[int]:
     """Work on two ensembles at a time on CPU: one compiles while the other trains.
 
@@ -405,17 +408,26 @@ def _overlapped(
         pool.shutdown(cancel_futures=True)
 
 
-def _ensembles(experiments: Sequence[Experiment]) -> Iterator[list[Experiment]]:
+def _ensembles(experiments: Sequence[Experiment]) -> Iterator[_Ensemble]:
     """Group runs by compiled program, then cut groups to what fits at once."""
     groups: dict[Any, list[Experiment]] = {}
     for spec in experiments:
         program = (spec.plan, spec.data, spec.checkpoints, spec.probes)
         groups.setdefault(program, []).append(spec)
-    for group in groups.values():
-        pieces = math.ceil(len(group) / _members_at_once(group[0]))
-        size = math.ceil(len(group) / pieces)
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+    cut = [list(_pieces(group)) for group in groups.values()]
+    # First pieces of all groups come first: two at a time, none compiles what the other
+    # is just compiling.
+    for pieces in zip_longest(*cut):
+        yield from filter(None, pieces)
+
+
+def _pieces(group: list[Experiment]) -> Iterator[_Ensemble]:
+    """Cut a group into equal pieces, the last filled up: one shape, compiled once."""
+    count = math.ceil(len(group) / _members_at_once(group[0]))
+    size = math.ceil(len(group) / count)
+    for start in range(0, len(group), size):
+        piece = group[start : start + size]
+        yield [*piece, *[None] * (size - len(piece))]
 
 
 def _members_at_once(spec: Experiment) -> int:
@@ -430,13 +442,14 @@ def _members_at_once(spec: Experiment) -> int:
     return max(1, free // each) * jax.local_device_count()
 
 
-def _run_ensemble(experiments: Sequence[Experiment]) -> Iterator[Record]:
+def _run_ensemble(ensemble: _Ensemble) -> Iterator[Record]:
     start = time.perf_counter()
+    experiments = [spec for spec in ensemble if spec is not None]
     first = experiments[0]
     data = first.data.load()
     outcome = train_ensemble(
         first.plan,
-        _members(experiments),
+        _members(ensemble),
         Data(data.x_train, data.y_train, data.x_test, data.y_test),
         first.checkpoints,
         first.probes,
@@ -447,7 +460,10 @@ def _run_ensemble(experiments: Sequence[Experiment]) -> Iterator[Record]:
         yield _record(spec, outcome, index, {**facts, "wall_s": round(each, 4)})
 
 
-def _members(experiments: Sequence[Experiment]) -> Members:
+def _members(ensemble: _Ensemble) -> Members:
+    stand_in = ensemble[0]
+    assert stand_in is not None
+    experiments = [spec or stand_in for spec in ensemble]
     scales = [spec.scales() for spec in experiments]
     dtype = experiments[0].dtype
     thresholds = [
@@ -457,7 +473,7 @@ def _members(experiments: Sequence[Experiment]) -> Members:
         key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
         scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
         stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
-        real=np.ones(len(experiments), bool),  # pyright: ignore[reportArgumentType]
+        real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
     )
 
 
