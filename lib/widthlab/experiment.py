@@ -28,6 +28,7 @@ from widthlab.model import Scales, Shape
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Features
 from widthlab.store import Store, default_store, provenance, record_key
+from widthlab.tensor_program import CovariancePreservation
 from widthlab.training import (
     LOSSES,
     Data,
@@ -172,15 +173,32 @@ class Experiment:
         if self.dtype not in ("float32", "float64"):
             raise ValueError(f"dtype is {self.dtype!r}; it is 'float32' or 'float64'")
         for probe in self.probes:
-            if (
-                isinstance(probe, Features)
-                and min(self.shape.widths) < 2 * probe.inputs
-            ):
+            self._check_probe(probe)
+
+    def _check_probe(self, probe: Any) -> None:
+        inputs = getattr(probe, "inputs", 1)
+        if inputs > self.data.train_size:
+            raise ValueError(
+                f"the probe {probe.name!r} takes {inputs} inputs of the training set, "
+                f"which has {self.data.train_size}"
+            )
+        if isinstance(probe, Features) and min(self.shape.widths) < 2 * inputs:
+            raise ValueError(
+                f"width {self.width} is too small for the features of {inputs} inputs: "
+                f"the joint Gram matrix needs at least {2 * inputs} dimensions; widen "
+                "the network or use Features(inputs=...)"
+            )
+        if isinstance(probe, CovariancePreservation):
+            if probe.matrix > self.depth:
                 raise ValueError(
-                    f"width {self.width} is too small for the features of "
-                    f"{probe.inputs} inputs: the joint Gram matrix needs at least "
-                    f"{2 * probe.inputs} dimensions; widen the network or use "
-                    "Features(inputs=...)"
+                    f"the probe {probe.name!r} is for matrix {probe.matrix}; hidden "
+                    f"matrices at depth {self.depth} are 2 to {self.depth}"
+                )
+            if self.checkpoints != tuple(range(self.steps + 1)):
+                raise ValueError(
+                    f"the probe {probe.name!r} needs a checkpoint at every step, "
+                    f"checkpoints=tuple(range({self.steps + 1})), not "
+                    f"{self.checkpoints}"
                 )
 
     @property
@@ -277,7 +295,9 @@ class Record:
         """The measurements in long form, one a row."""
         import pandas as pd
 
-        return pd.DataFrame(dict(self.columns))
+        # In this order, which the store's sorted JSON does not keep.
+        columns = ["step", "layer", "quantity", "value"]
+        return pd.DataFrame(dict(self.columns), columns=columns)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
