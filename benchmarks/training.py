@@ -27,7 +27,6 @@ from unittest import mock
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from widthlab import parametrization, training
 from widthlab.model import Scales, Shape
 from widthlab.training import Data, Members, Optimizer, Plan
@@ -70,7 +69,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Pulse:
-    """A probe that makes a checkpoint wait for the weights; `tag` separates programs."""
+    """A probe that makes a checkpoint wait for weights; `tag` separates programs."""
 
     tag: str = ""
 
@@ -192,7 +191,7 @@ class Quiet:
     """Notice what other processes do (Linux; elsewhere nothing is noticed)."""
 
     LIMIT = 0.08  # share of the machine
-    seconds_left = 240.0  # patience, for the whole run
+    seconds_left = 60.0  # patience, for the whole run
 
     def __init__(self) -> None:
         self.start, self.foreign = time.perf_counter(), self._foreign()
@@ -356,7 +355,7 @@ def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> d
         "batch": case.batch,
         "members": case.members,
         "steps_per_repetition": steps,
-        "repetitions": len(kept),
+        "turns": len(turns),
         "disturbed": len(turns) - len(undisturbed),
         "compile_s": compiled,
         "member_steps_per_s": case.members / mine,
@@ -380,16 +379,14 @@ HEADER = (
 
 def line(r: dict) -> str:
     left = f"{r['depth']:>6} {r['width']:>6} {r['batch']:>5} {r['members']:>7} | "
-    left += (
-        f"{r['member_steps_per_s']:>7.4g} {r['gflops']:>8.1f} {r['of_square']:>8.2f}"
-    )
-    left += f" {r['of_products']:>12.2f} {r['compile_s']:>6.1f} s | "
+    left += f"{r['member_steps_per_s']:>7.4g} {r['gflops']:>8.1f} "
+    left += f"{r['of_square']:>8.2f} {r['of_products']:>12.2f} "
+    left += f"{r['compile_s']:>6.1f} s | "
     if "torch_ratio" not in r:
         left += "      -      -"
     else:
         left += f"{r['torch_member_steps_per_s']:>7.4g} {r['torch_ratio']:>5.2f}x"
-    turns = r["repetitions"] if r["disturbed"] < r["repetitions"] else 0
-    return left + f" | {turns} turns"
+    return left + f" | {r['turns'] - r['disturbed']}/{r['turns']}"
 
 
 # --- layouts
@@ -399,6 +396,13 @@ def layout_rate(case: Case, devices: int, batch: int, seconds: float) -> float:
     """Return member-steps per second of one layout; compiled at the first call."""
     steps = case.steps(seconds)
     stops, times = (0, 2, 2 + steps), []
+
+    def pause(stop: int) -> None:
+        times.append(time.perf_counter())
+        if stop == 2:
+            Quiet.wait()
+            times[-1] = time.perf_counter()
+
     chosen = functools.partial(_constant, batch)
     with mock.patch.object(training, "members_per_batch", chosen):
         training.train(
@@ -408,7 +412,7 @@ def layout_rate(case: Case, devices: int, batch: int, seconds: float) -> float:
             stops,
             (Pulse(f"batches of {batch}"),),
             devices=jax.local_devices()[:devices],
-            on_checkpoint=lambda _: times.append(time.perf_counter()),
+            on_checkpoint=pause,
         )
     return case.members * steps / (times[-1] - times[-2])
 
@@ -472,11 +476,17 @@ def main() -> None:
     parser.add_argument("--widths", type=int, nargs="+", help="widths to measure")
     parser.add_argument("--quick", action="store_true", help="short, less exact")
     parser.add_argument("--no-torch", action="store_true", help="the engine alone")
+    parser.add_argument("--layouts", action="store_true", help="compare layouts only")
     parser.add_argument(
-        "--layouts", action="store_true", help="compare layouts instead"
+        "--patience",
+        type=float,
+        default=Quiet.seconds_left,
+        metavar="SECONDS",
+        help="how long to wait, in all, for other processes (default %(default).0f)",
     )
     parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     options = parser.parse_args()
+    Quiet.seconds_left = options.patience
     training.use_all_cores()
     with_torch = torch is not None and not options.no_torch
     report: dict[str, Any] = facts()
@@ -493,6 +503,7 @@ def main() -> None:
         elif torch is None:
             print('no PyTorch to compare with; get it by pip install -e ".[bench]"')
         widths = options.widths or ((64, 256, 1024) if options.quick else WIDTHS)
+        Quiet.wait()
         rates = {side: rate / 1e9 for side, rate in square_rate().items()}
         report["square_gflops"] = rates
         shown = ", ".join(f"{side} {rate:.0f}" for side, rate in rates.items())
