@@ -91,9 +91,9 @@ def slopes(
         >>> abs(round(found["mup"].value, 6))
         0.0
     """
-    chosen = frame[frame["quantity"] == quantity]
+    chosen = frame.loc[frame["quantity"] == quantity]
     for column, value in where.items():
-        chosen = chosen[chosen[column] == value]
+        chosen = chosen.loc[chosen[column] == value]
     keys = list(by) if len(by) > 1 else by[0]
     return {key: slope(group) for key, group in chosen.groupby(keys)}
 
