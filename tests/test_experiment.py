@@ -25,7 +25,7 @@ from widthlab.store import Store
 from widthlab.tensor_program import CovariancePreservation
 from widthlab.training import Optimizer, trace_counts
 
-HERE = str(Path(__file__).parent)
+PATH = os.pathsep.join([str(Path(__file__).parent), *sys.path])
 DATA = DataSpec("digits", n_train=32, n_test=16, targets="labels")
 ONE_HOT = dataclasses.replace(DATA, targets="one-hot")
 
@@ -154,7 +154,7 @@ def test_keys_are_stable_across_processes():
     found = {
         subprocess.run(
             [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": HERE},
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": PATH},
             capture_output=True,
             text=True,
             check=True,
@@ -370,7 +370,7 @@ LONG = [spec(width=width, seed=5) for width in (21, 22, 23)]
 def start_sweep(folder):
     return subprocess.Popen(
         [sys.executable, "-c", SWEEP, str(folder)],
-        env=os.environ | {"PYTHONPATH": HERE},
+        env=os.environ | {"PYTHONPATH": PATH},
     )
 
 

@@ -82,6 +82,7 @@ def eigenvalues(features):
     return np.linalg.eigvalsh(features @ features.T / features.shape[1])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.integers(1, 8), st.integers(0, 20))
 def test_smallest_eigenvalue_is_that_of_the_gram_matrix(seed, inputs, more):
     features = np.random.default_rng(seed).standard_normal((inputs, inputs + more))
@@ -238,7 +239,7 @@ def test_stationarity(kind):
     assert found["gradient", 0] == pytest.approx(max(products), rel=1e-10)
 
 
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(st.fixed_dictionaries({role: st.fractions(-2, 2) for role in Role}))
 def test_stationarity_is_that_of_the_class(theta):
     before, after = (

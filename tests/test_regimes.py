@@ -6,7 +6,7 @@ from fractions import Fraction as F
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import forward, gradients, slope_and_error
 from widthlab.parametrization import Exponents, Parametrization, Role, catalogue, get
@@ -78,6 +78,7 @@ def stable_at_init(s_out, rates, c):
     return Parametrization("random", "random", tuple(zip(Role, rows, strict=True)))
 
 
+@settings(deadline=None)
 @given(
     st.integers(1, 4).map(lambda k: F(k, 2)),
     st.tuples(halves, halves, halves),
@@ -109,6 +110,7 @@ def test_r_of_stable_tables(name):
         assert classify(get(name), depth).r == tensor_programs_r(get(name), depth)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(NAMES), thetas, st.sampled_from(DEPTHS))
 def test_verdict_is_that_of_the_class(name, theta, depth):
     depth = 1 if name == "mean-field" else depth
