@@ -47,11 +47,16 @@ def glance(chapter: str) -> Any:
     mine = [j for j in claims.read() if j.claim.chapter == chapter]
     if not mine:
         return Markdown("No claim of this chapter has been judged yet.")
-    lines = ["| claim | tier | statement | verdict |", "| --- | --- | --- | --- |"]
+    tiers = sorted({j.claim.tier for j in mine})  # live, then paper
+    rows: dict[str, dict[str, Judgement]] = {}
     for judgement in mine:
-        claim = judgement.claim
-        link = f"[{claim.id}](#{claim.anchor})"
-        row = (link, claim.tier, claim.statement, judgement.verdict.badge)
+        rows.setdefault(judgement.claim.id, {})[judgement.claim.tier] = judgement
+    lines = [f"| claim | statement | {' | '.join(f'{t} tier' for t in tiers)} |"]
+    lines.append("| --- " * (2 + len(tiers)) + "|")
+    for name, found in rows.items():
+        claim = next(iter(found.values())).claim
+        badges = [found[t].verdict.badge if t in found else "" for t in tiers]
+        row = [f"[{name}](#{claim.anchor})", claim.statement, *badges]
         lines.append(f"| {' | '.join(row)} |")
     return Markdown("\n".join(lines))
 
@@ -120,6 +125,13 @@ def checks(
         Check(label(key), quantity, relation, number, tolerance, found[key])
         for key, (relation, number) in predicted.items()
     ]
+
+
+def unsettled(judgement: Judgement) -> Any:
+    """Return the checks of a claim that did not pass, with their measured digits."""
+    rows = judgement.table()
+    rows = rows[(rows["role"] == "check") & (rows["outcome"] != "pass")]
+    return rows.drop(columns=["role"]).round(3).reset_index(drop=True)
 
 
 def table(judgements: Iterable[Judgement]) -> Any:
