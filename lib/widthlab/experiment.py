@@ -404,10 +404,23 @@ def sweep(
             store.put(keys[record.experiment], record.to_json())
         return len(records)
 
-    with _bar(len(keys), len(keys) - len(missing), progress) as bar:
+    bar = _bar(len(keys), len(keys) - len(missing), progress)
+    with bar, _one_blas_thread():
         for finished in _overlapped(finish, _ensembles(missing)):
             bar.update(finished)
     return [Record.from_json(store.get(keys[spec])) for spec in wanted]
+
+
+def _one_blas_thread() -> Any:
+    """Keep NumPy's linear algebra to one thread while networks train.
+
+    The host half of a probe takes spectra of small matrices. Given several threads,
+    BLAS waits for them in a busy loop, and next to training that takes seconds where
+    one thread takes milliseconds.
+    """
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1, user_api="blas")
 
 
 def _overlapped(
@@ -442,9 +455,15 @@ def _ensembles(experiments: Sequence[Experiment]) -> Iterator[_Ensemble]:
 
 
 def _pieces(group: list[Experiment]) -> Iterator[_Ensemble]:
-    """Cut a group into equal pieces, the last filled up: one shape, compiled once."""
-    count = math.ceil(len(group) / _members_at_once(group[0]))
-    size = math.ceil(len(group) / count)
+    """Cut a group into equal pieces, the last filled up: one shape, compiled once.
+
+    On CPU, where what fills up costs next to nothing, sizes are powers of two, so that
+    sweeps of different sizes share their programs.
+    """
+    at_once = _members_at_once(group[0])
+    size = math.ceil(len(group) / math.ceil(len(group) / at_once))
+    if jax.default_backend() == "cpu":
+        size = min(at_once, 1 << (size - 1).bit_length())
     for start in range(0, len(group), size):
         piece = group[start : start + size]
         yield [*piece, *[None] * (size - len(piece))]

@@ -330,7 +330,7 @@ def catalogue() -> dict[str, Parametrization]:
         _make(
             "sp-lr/n",
             "SP (lr/n)",
-            (_row(0, 0, 1, 1), _row(0, half, 1, 1), _row(0, half, 1, 1)),
+            (_row(0, 0, 1), _row(0, half, 1), _row(0, half, 1)),
             f"{tp4}: standard parametrization, largest stable learning rate",
         ),
         _make(
