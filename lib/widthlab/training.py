@@ -244,10 +244,11 @@ def use_all_cores() -> int:
 def members_per_batch(platform: str, widest: int, members: int, devices: int) -> int:
     """Choose how many members of a device's share are batched in one computation.
 
-    Measured (`benchmarks/training.py`): on CPU one member at a time wins at every width
-    when each core has a device of its own; a lone device gains from batches of four
-    below width 256, where a single product is too small for two threads. An accelerator
-    wants all members at once.
+    Measured with `benchmarks/training.py --layouts`: on CPU, when each core has a
+    device of its own, one member at a time is within noise of the best choice at the
+    widths that were quiet enough to read (64 to 256); a lone device gains a tenth to a
+    fifth from batches of four below width 256, where a single product is too small for
+    two threads. An accelerator wants all members at once.
     """
     if platform != "cpu":
         return members
