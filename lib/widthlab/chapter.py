@@ -41,10 +41,11 @@ def glance(chapter: str) -> Any:
     """
     from IPython.display import Markdown
 
-    path = _root() / "results" / "claims.json"
-    claims = ClaimsFile(path)
-    claims.path = path  # the committed file, whatever WIDTHLAB_CLAIMS says
-    mine = [j for j in claims.read() if j.claim.chapter == chapter]
+    from widthlab.book.chapters import find_root
+    from widthlab.book.pages import CLAIMS, read_claims
+
+    committed = read_claims(find_root(Path.cwd()) / CLAIMS)
+    mine = [judgement for judgement in committed if judgement.claim.chapter == chapter]
     if not mine:
         return Markdown("No claim of this chapter has been judged yet.")
     tiers = sorted({j.claim.tier for j in mine})  # live, then paper
@@ -139,9 +140,3 @@ def table(judgements: Iterable[Judgement]) -> Any:
     import pandas as pd
 
     return pd.concat([j.table() for j in judgements], ignore_index=True)
-
-
-def _root() -> Path:
-    from widthlab.book.chapters import find_root
-
-    return find_root(Path.cwd())

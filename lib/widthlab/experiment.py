@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _COUNTS = ("width", "depth", "steps", "base_width")
 _MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
 _Ensemble = list["Experiment | None"]  # None fills up to the size of the others
-_HOST_BUDGET = 2**31  # bytes of weights, gradients and states held at once on CPU
+_HOST_BUDGET = 2**31  # bytes of an ensemble's weights, gradients and states on CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,12 +115,12 @@ def verify(root: Path, claims: Path) -> None:
     Raises:
         BookError: a verdict changed, a claim is missing, or there is a new one.
     """
-    differences = compare(read_claims(root / CLAIMS), read_claims(claims))
+    found = read_claims(claims)
+    differences = compare(read_claims(root / CLAIMS), found)
     if differences:
         lines = "\n  ".join(map(str, differences))
         raise BookError(f"Verdicts differ from those of {CLAIMS}:\n  {lines}")
-    count = len(read_claims(claims))
-    print(f"Verdicts: all {count} are those of {CLAIMS}.")
+    print(f"Verdicts: all {len(found)} are those of {CLAIMS}.")
 
 
 def status(root: Path) -> None:
