@@ -15,8 +15,17 @@ import jaxtyping  # noqa: E402
 # From here on, importing a module of widthlab checks its annotations at run time.
 jaxtyping.install_import_hook("widthlab", "checked.checked")
 
+import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile(
+    "untimed",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("untimed")
 
 # A silent float64 or integer promotion inside the library is an error in tests.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from widthlab.claims import (
     Check,
@@ -82,11 +82,13 @@ def test_a_wider_tolerance_never_hurts(made, small, large):
     assert order.index(made.outcome(small)) <= order.index(made.outcome(large))
 
 
+@settings(max_examples=300)
 @given(checks)
 def test_a_narrower_interval_never_contradicts(made):
     """Pass and fail are claims about every number in the interval."""
-    assume(made.estimate is not None)
-    assume(made.outcome() != Outcome.INCONCLUSIVE)
+    # Most drawn checks decide nothing: too many for `assume`, hence more examples.
+    if made.outcome() in (Outcome.UNTESTED, Outcome.INCONCLUSIVE):
+        return
     point = Estimate(*[made.estimate.value] * 3, seeds=3)
     assert replace(made, estimate=point).outcome() == made.outcome()
 

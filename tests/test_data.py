@@ -642,7 +642,7 @@ def test_a_truncated_cifar10_archive_is_noticed_by_hash_and_by_parser(small_cifa
         download.load_downloaded("cifar10")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.sampled_from(["digits", "gaussian-mixture"]),
     st.integers(2, 60).map(lambda n: 2 * n),

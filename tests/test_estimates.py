@@ -78,7 +78,7 @@ def test_curvature_widens_the_interval_as_more_seeds_cannot():
     assert wide.high - wide.low > 5 * (narrow.high - narrow.low)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     exponent=st.floats(-2, 2),
     factor=st.floats(1e-6, 1e6),

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction as F
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from widthlab import parametrization as module
 from widthlab.parametrization import (
@@ -121,7 +121,6 @@ def test_adam_exponents(name):
 # --- the equivalence class -------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), thetas)
 def test_shifting_stays_in_the_class(name, theta):
     original = get(name)
@@ -138,7 +137,6 @@ def test_shifting_stays_in_the_class(name, theta):
         )
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), thetas, thetas)
 def test_shifts_add_up(name, one, other):
     both = {role: one[role] + other[role] for role in Role}
@@ -171,7 +169,6 @@ def test_a_mutated_exponent_leaves_the_class(role, letter):
 # --- scales ----------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(NAMES),
     thetas,
@@ -267,7 +264,6 @@ def test_the_width_of_a_layer():
 # --- text and JSON ---------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.sampled_from(NAMES), thetas)
 def test_json_round_trip(name, theta):
     original = get(name).shifted(theta)
