@@ -1,5 +1,7 @@
 """The book's own program on a miniature book, and the committed chapters."""
 
+import asyncio
+import gc
 import io
 import json
 import os
@@ -9,9 +11,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import nbformat
 import pytest
+from jupyter_core.utils import ensure_event_loop
+from nbclient import NotebookClient
 from widthlab.book import commands, pages
 from widthlab.book.__main__ import main
 from widthlab.book.chapters import (
@@ -197,6 +202,31 @@ def test_an_interrupt_says_how_to_go_on(executed):
     assert process.returncode == 130
     assert "make reproduce again" in err and "Traceback" not in err
     assert any(store.glob("??/*.json"))
+
+
+# The first is called by the task that reads outputs, the second by the one that watches
+# the kernel, the third by the one that waits for the reply.
+@pytest.mark.parametrize(
+    "hit", ["process_message", "_async_check_alive", "_async_handle_timeout"]
+)
+def test_an_interrupt_leaves_no_task_to_complain(book, monkeypatch, caplog, hit):
+    """Nothing is pending when the kernel is shut down, and nothing is said later."""
+    pending = []
+    clean_up = NotebookClient._cleanup_kernel
+
+    def look_and_clean_up(client):
+        pending.append(asyncio.all_tasks(ensure_event_loop()))
+        clean_up(client)
+
+    monkeypatch.setattr(NotebookClient, "_cleanup_kernel", look_and_clean_up)
+    monkeypatch.setattr(NotebookClient, hit, Mock(side_effect=KeyboardInterrupt))
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_code_cell("import time; time.sleep(60)")]
+    env = kernel_environment(book, book / "_build")
+    with pytest.raises(KeyboardInterrupt):
+        run_notebook(notebook, folder=book, env=env, timeout=2)
+    gc.collect()
+    assert pending == [set()] and not caplog.records
 
 
 def test_a_failing_cell_is_named_and_nothing_is_written(book, capsys):

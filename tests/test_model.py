@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import TypeCheckError
 from reference import forward
 from widthlab import activations
-from widthlab.model import MLP, Multiplier, Shape, by_layer
+from widthlab.model import MLP, Multiplier, Shape, by_tensor
 from widthlab.parametrization import Role, catalogue, get
 
 SHAPE = Shape(input_dim=40, widths=(48, 64, 56), output_dim=30, activation="tanh")
@@ -67,7 +67,7 @@ def test_forward_scale_at_initialisation():
 def test_parameters_carry_role_and_place():
     model, _ = build()
     found = [
-        (p.get_metadata()["role"], p.get_metadata()["layer"])
+        (p.get_metadata()["role"], p.get_metadata()["tensor"])
         for _, p in nnx.iter_graph(model)
         if isinstance(p, nnx.Param)
     ]
@@ -123,27 +123,27 @@ def test_keys_decide_the_draw():
     assert not np.any(same == other)
 
 
-def test_by_layer_goes_by_the_parameter_not_its_position():
+def test_by_tensor_goes_by_the_parameter_not_its_position():
     model, _ = build()
     _, parameters, _ = nnx.split(model, nnx.Param, Multiplier)
-    spread = by_layer(parameters, np.arange(4.0))
+    spread = by_tensor(parameters, np.arange(4.0))
     for kernel, value in zip(
         jax.tree.leaves(parameters), jax.tree.leaves(spread), strict=True
     ):
         assert kernel.shape == SHAPE.layers[int(value)][1:]
 
 
-@pytest.mark.parametrize("settings", [{}, {"role": Role.INPUT}, {"layer": 0}])
+@pytest.mark.parametrize("settings", [{}, {"role": Role.INPUT}, {"tensor": 0}])
 def test_a_parameter_without_a_role_is_refused(settings):
     bare = {"w": nnx.Param(jnp.ones(3), **settings)}
-    with pytest.raises(ValueError, match=r"Param names no role and layer.*role=Role"):
-        by_layer(bare, np.ones(1))
+    with pytest.raises(ValueError, match=r"Param names no role and place.*role=Role"):
+        by_tensor(bare, np.ones(1))
 
 
 def test_a_role_is_not_a_word():
-    bare = {"w": nnx.Param(jnp.ones(3), role="input", layer=0)}
+    bare = {"w": nnx.Param(jnp.ones(3), role="input", tensor=0)}
     with pytest.raises(ValueError, match="names no role"):
-        by_layer(bare, np.ones(1))
+        by_tensor(bare, np.ones(1))
 
 
 def test_sizes_and_operations():

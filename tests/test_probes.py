@@ -13,14 +13,20 @@ from widthlab import probes
 from widthlab.model import MLP, Shape
 from widthlab.parametrization import Role, get
 from widthlab.probes import (
+    Backward,
     Features,
+    Outputs,
     Performance,
+    Rank,
+    Spread,
     Stationarity,
     Updates,
     relative_change,
     root_mean_square,
     smallest_eigenvalue,
 )
+from widthlab.probes.device import device_rms
+from widthlab.probes.rank import numerical_rank
 from widthlab.tensor_program import CovariancePreservation
 from widthlab.training import LOSSES, Data, precision
 
@@ -31,6 +37,10 @@ PROBES = (
     Updates(),
     Stationarity(),
     CovariancePreservation(inputs=3, matrix=2),
+    Outputs(inputs=4),
+    Backward(inputs=4),
+    Spread(inputs=4),
+    Rank(inputs=9),
 )
 
 
@@ -44,10 +54,10 @@ def sample(kind="labels"):
         return Data(x[:10], y[:10], x[10:], y[10:])
 
 
-def network(seed, table="ntk"):
+def network(seed, table="ntk", shape=SHAPE):
     table = get(table) if isinstance(table, str) else table
-    scales = SHAPE.scales(table, lr=0.1, dtype="float64")
-    return MLP(SHAPE, scales, key=jax.random.key(seed))
+    scales = shape.scales(table, lr=0.1, dtype="float64")
+    return MLP(shape, scales, key=jax.random.key(seed))
 
 
 def matrices(model):
@@ -56,9 +66,16 @@ def matrices(model):
     ]
 
 
-def measure(probe, model, initial=None, kind="labels"):
+def biases(model):
+    return [
+        np.asarray(w.bias[...] * w.bias_multiplier[...], np.float64)
+        for w in model.layers
+    ]
+
+
+def measure(probe, model, initial=None, kind="labels", data=None):
     loss = LOSSES["cross-entropy" if kind == "labels" else "mse"]
-    return probe.measure(model, initial or model, sample(kind), loss)
+    return probe.measure(model, initial or model, data or sample(kind), loss)
 
 
 def rows_of(probe, *history):
@@ -257,6 +274,177 @@ def test_stationarity_at_a_minimum():
     data = data._replace(y_train=model(data.x_train))
     seen = Stationarity().measure(model, model, data, LOSSES["mse"])
     assert all(float(value) == 0 for value in seen.values())
+
+
+def test_outputs():
+    probe, model = Outputs(inputs=4), network(1)
+    found = rows_of(probe, measure(probe, model))
+    outputs = forward(matrices(model), np.asarray(sample().x_train)[:4])[2]
+    for i, of_input in enumerate(outputs):
+        for k, value in enumerate(of_input):
+            assert found[f"output[{i},{k}]", 0] == pytest.approx(value, rel=1e-12)
+    mean = np.mean(np.abs(outputs))
+    assert found["output_mean_abs", 0] == pytest.approx(mean, rel=1e-12)
+    assert len(found) == 4 * 3 + 1
+
+
+@pytest.mark.parametrize("kind", ["labels", "targets"])
+def test_backward(kind):
+    """Each example on its own, by the chain rule of two hidden layers with biases."""
+    shape = Shape(6, (12, 14), 3, "tanh", biases="all")
+    probe, model, data = Backward(inputs=4), network(3, shape=shape), sample(kind)
+    # Compiled as a whole, which is quicker for a single use.
+    seen = jax.jit(lambda: measure(probe, model, kind=kind))()
+    found = rows_of(probe, seen)
+    (w1, w2, w3), (b1, b2, b3) = matrices(model), biases(model)
+    squares = np.zeros(2)
+    for i in range(4):
+        x, y = (np.asarray(v)[i : i + 1] for v in data[:2])
+        x1 = np.tanh(x @ w1 + b1)
+        x2 = np.tanh(x1 @ w2 + b2)
+        second = error(x2 @ w3 + b3, y)[1] @ w3.T * (1 - x2**2)
+        first = second @ w2.T * (1 - x1**2)
+        squares += [np.mean(first**2) / 4, np.mean(second**2) / 4]
+    for layer, square in enumerate(squares, 1):
+        here = found["backward_rms", layer]
+        assert here == pytest.approx(np.sqrt(square), rel=1e-11)
+    assert len(found) == 2
+
+
+def spread(values, axis):
+    return values.std(axis), np.sqrt(np.mean(values**2, axis))
+
+
+def test_spread():
+    probe, start, end = Spread(inputs=4), network(1), network(2, "mup")
+    found = rows_of(probe, measure(probe, end, start))
+    before, after, outputs = forward(matrices(end), np.asarray(sample()[0])[:4])
+    for kind, layers in (("pre_", before), ("", after[1:])):
+        for layer, h in enumerate(layers, 1):
+            deviation, size = spread(h, 1)
+            between = np.sqrt(np.mean(np.var(h, 0)) / np.mean(h**2))
+            expected = {
+                "coordinate_spread": np.mean(deviation / size),
+                "input_spread": between,
+                "coordinate_mean": np.mean(h),
+            }
+            for quantity, value in expected.items():
+                here = found.pop((kind + quantity, layer))
+                assert here == pytest.approx(value, rel=1e-11), (kind, quantity)
+    between = np.sqrt(np.mean(np.var(outputs, 0)) / np.mean(outputs**2))
+    assert found.pop(("output_input_spread", 0)) == pytest.approx(between, rel=1e-11)
+    for layer, (a, b) in enumerate(zip(start.layers, end.layers, strict=True), 1):
+        moved = np.asarray(b.kernel[...]) - np.asarray(a.kernel[...])
+        deviation, size = spread(moved, None)
+        here = found.pop(("update_spread", layer))
+        assert here == pytest.approx(deviation / size, rel=1e-11)
+    assert not found
+
+
+def test_what_has_collapsed_has_no_spread():
+    """Matrices with equal entries: coordinates agree, and inputs still differ."""
+    start, end = network(1), network(1)
+    for layer in end.layers:
+        layer.kernel[...] = jnp.ones_like(layer.kernel[...])
+    for layer in start.layers:
+        layer.kernel[...] = jnp.full_like(layer.kernel[...], 0.75)
+    data = sample()
+    found = rows_of(Spread(inputs=4), measure(Spread(inputs=4), end, start))
+    for layer in (1, 2):
+        assert found["coordinate_spread", layer] < 1e-14
+        assert found["pre_coordinate_spread", layer] < 1e-14
+        assert found["input_spread", layer] > 0.1
+    assert all(found["update_spread", layer] == 0 for layer in (1, 2, 3))
+
+    same = data._replace(x_train=jnp.ones_like(data.x_train) * data.x_train[:1])
+    found = rows_of(Spread(inputs=4), measure(Spread(inputs=4), network(1), data=same))
+    for layer in (1, 2):
+        assert found["input_spread", layer] < 1e-14
+        assert found["coordinate_spread", layer] > 0.1
+    assert found["output_input_spread", 0] < 1e-14
+
+
+def test_what_is_zero_is_left_out_of_spreads():
+    """A dead input does not count, and without an update there is no row."""
+    shape = Shape(6, (12, 14), 3, "relu")
+    model, data, probe = network(1, shape=shape), sample(), Spread(inputs=4)
+    model.layers[0].kernel[...] = jnp.abs(model.layers[0].kernel[...])
+    x = jnp.abs(data.x_train).at[1].multiply(-1.0)
+    found = rows_of(probe, measure(probe, model, data=data._replace(x_train=x)))
+    alive = forward(matrices(model), np.asarray(x)[[0, 2, 3]], "relu")[1][1]
+    deviation, size = spread(alive, 1)
+    expected = np.mean(deviation / size)
+    assert found["coordinate_spread", 1] == pytest.approx(expected, rel=1e-11)
+    assert not any(quantity == "update_spread" for quantity, _ in found)
+
+    found = rows_of(probe, measure(probe, model, data=data._replace(x_train=-abs(x))))
+    assert not any(q == "coordinate_spread" for q, _ in found)
+    assert all(np.isfinite(value) for value in found.values())
+
+
+def test_spreads_and_ranks_are_those_of_scaled_features():
+    """ReLU and a power of two, whose square underflows: the same bits."""
+    model, data = network(1, shape=Shape(6, (12, 14), 3, "relu")), sample()
+    small = data._replace(x_train=data.x_train * 2.0**-600)
+    for probe in (Spread(inputs=4), Rank(inputs=9)):
+        one, other = (
+            rows_of(probe, measure(probe, model, data=d)) for d in (data, small)
+        )
+        assert set(one) == set(other)
+        for (quantity, layer), value in one.items():
+            factor = 2.0**-600 if quantity.endswith("mean") else 1.0
+            assert other[quantity, layer] == factor * value
+
+
+def test_rms_on_the_device_does_not_underflow():
+    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
+    small = device_rms(jnp.asarray(values * np.float32(2.0**-100)))
+    assert float(small) == float(device_rms(jnp.asarray(values))) * 2.0**-100
+    assert float(small) == pytest.approx(root_mean_square(values) * 2.0**-100, rel=1e-6)
+    assert float(device_rms(jnp.zeros((2, 3)))) == 0
+    assert np.isnan(float(device_rms(jnp.full((2, 3), jnp.inf))))
+
+
+def test_rank():
+    """Inputs in a plane: pre-activations of rank 2, until a nonlinearity."""
+    probe, model, data = Rank(inputs=9), network(1), sample()
+    plane = data.x_train[:, :2] @ data.x_train[:2]
+    found = rows_of(probe, measure(probe, model, data=data._replace(x_train=plane)))
+    before, after, _ = forward(matrices(model), np.asarray(plane)[:9])
+    for kind, layers in (("pre_", before), ("", after[1:])):
+        for layer, h in enumerate(layers, 1):
+            tolerance = np.linalg.norm(h, 2) * max(h.shape) * np.finfo(np.float32).eps
+            exact = np.linalg.matrix_rank(h, tol=tolerance)
+            assert found.pop((f"{kind}rank", layer)) == exact
+    assert not found
+    assert rows_of(probe, measure(probe, model, data=data))["pre_rank", 1] == 6
+    seen = measure(probe, model, data=data._replace(x_train=plane))
+    assert rows_of(probe, seen)["pre_rank", 1] == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_ranks_of_known_spectra(dtype):
+    """Singular values on both sides of the tolerance, out of a Gram matrix's reach."""
+    rng = np.random.default_rng(0)
+    left = np.linalg.qr(rng.standard_normal((8, 5)))[0]
+    right = np.linalg.qr(rng.standard_normal((40, 5)))[0]
+    tolerance = 40 * 2.0**-23
+    for above, smallest in ((4, 0.5 * tolerance), (5, 2 * tolerance)):
+        values = 3.0 * np.array([1.0, 1.0, 0.1, 1e-2, smallest])
+        matrix = jnp.asarray(((left * values) @ right.T).astype(dtype))
+        assert float(numerical_rank(matrix)) == above
+        assert float(numerical_rank(matrix.T)) == above
+    assert float(numerical_rank(jnp.zeros((3, 4), dtype))) == 0
+    assert np.isnan(float(numerical_rank(jnp.full((3, 4), jnp.nan, dtype))))
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "allowed"),
+    [(Outputs, 0, 1), (Backward, 0, 1), (Rank, -1, 1), (Spread, 1, 2)],
+)
+def test_too_few_inputs_are_refused(make, given, allowed):
+    with pytest.raises(ValueError, match=f"inputs is {given}.* at least {allowed}"):
+        make(inputs=given)
 
 
 # --- JSON --------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,8 @@ import numpy as np
 
 from widthlab import parametrization as parametrizations
 from widthlab import probes as probe_module
+from widthlab.calibration import ROWS as CALIBRATION_ROWS
+from widthlab.calibration import Calibrated, Calibration, calibrate_members
 from widthlab.data import DataSpec
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Parametrization
@@ -64,6 +66,8 @@ class Experiment:
         optimizer: update rule.
         lr: base learning rate $\eta$.
         seed: decides initial weights and the order of batches.
+        first_lr: base learning rates of the first step, where they differ: one for each
+            matrix, or the rule that finds them.
         batch_size: examples per step; None is full-batch gradient descent.
         steps: number of steps.
         checkpoints: steps at which probes are taken, `steps` among them; by default the
@@ -71,6 +75,8 @@ class Experiment:
         base_width: width at which all parametrizations coincide; 1 for pure exponents.
         gains: factors on the initial standard deviation of input, hidden and output
             layers.
+        biases: which layers add biases: "none", "input" (the first) or "all".
+        bias_gains: factors on the initial standard deviation of biases.
         stop_below: end the run at the first step whose loss is below this.
         probes: what to measure.
         dtype: "float32" or "float64".
@@ -93,12 +99,15 @@ class Experiment:
     loss: str = "cross-entropy"
     optimizer: Optimizer = field(default_factory=Optimizer)
     lr: float
+    first_lr: Calibration | tuple[float, ...] | None = None
     seed: int = 0
     batch_size: int | None = None
     steps: int
     checkpoints: tuple[int, ...] = ()
     base_width: int = 1
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    biases: str = "none"
+    bias_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     stop_below: float | None = None
     probes: tuple[Any, ...] = (Features(),)
     dtype: str = "float32"
@@ -121,7 +130,10 @@ class Experiment:
             "checkpoints": tuple(self.checkpoints),
             "probes": tuple(self.probes),
             "gains": tuple(float(gain) for gain in self.gains),
+            "bias_gains": tuple(float(gain) for gain in self.bias_gains),
         }
+        if self.first_lr is not None and not isinstance(self.first_lr, Calibration):
+            same["first_lr"] = tuple(float(rate) for rate in self.first_lr)
         for name in ("lr", "growth", "stop_below"):
             value = getattr(self, name)
             same[name] = None if value is None else float(value)
@@ -142,6 +154,7 @@ class Experiment:
             raise ValueError(
                 f"lr is {self.lr!r}; a learning rate is a finite number above 0"
             )
+        self._check_first_lr()
         if self.batch_size is not None and not (
             1 <= self.batch_size <= self.data.train_size
         ):
@@ -158,6 +171,23 @@ class Experiment:
             raise ValueError(
                 f"checkpoints are {self.checkpoints}; they must increase from 0 or "
                 f"later to the last step, {self.steps}"
+            )
+
+    def _check_first_lr(self) -> None:
+        rates = self.first_lr
+        if isinstance(rates, Calibration) and self.optimizer.normalises:
+            raise ValueError(
+                f"first_lr is a calibration and the optimizer {self.optimizer.name!r}; "
+                "the size of its updates does not follow the gradient: give rates, or "
+                "use sgd or momentum"
+            )
+        if not isinstance(rates, tuple):
+            return
+        usable = all(math.isfinite(rate) and rate > 0 for rate in rates)
+        if len(rates) != self.depth + 1 or not usable:
+            raise ValueError(
+                f"first_lr is {rates}; it must be one finite number above 0 for each "
+                f"of the {self.depth + 1} matrices, a Calibration, or None"
             )
 
     def _check_choices(self) -> None:
@@ -212,7 +242,13 @@ class Experiment:
         """Sizes of the network."""
         sizes = range(1, self.depth + 1)
         widths = tuple(round(self.width * layer**self.growth) for layer in sizes)
-        return Shape(self.data.input_dim, widths, self.data.output_dim, self.activation)
+        return Shape(
+            self.data.input_dim,
+            widths,
+            self.data.output_dim,
+            self.activation,
+            self.biases,
+        )
 
     @property
     def plan(self) -> Plan:
@@ -228,15 +264,24 @@ class Experiment:
         )
 
     def scales(self) -> Scales:
-        """Return the numbers that the parametrization assigns to each layer."""
-        return self.shape.scales(
+        """Return the numbers that the parametrization assigns to each tensor.
+
+        Rates that a calibration will find are not in them yet.
+        """
+        scales = self.shape.scales(
             self.table,
             lr=self.lr,
             base_width=self.base_width,
             gains=self.gains,
+            bias_gains=self.bias_gains,
             adam=self.optimizer.normalises,
             dtype=self.dtype,
         )
+        if not isinstance(self.first_lr, tuple):
+            return scales
+        rates = [self.first_lr[tensor.layer - 1] for tensor in self.shape.tensors]
+        factors = np.array(rates, self.dtype) / np.asarray(self.lr, self.dtype)
+        return scales._replace(first_lr=scales.first_lr * factors)
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values; its hash names the record."""
@@ -249,27 +294,42 @@ class Experiment:
         out["probes"] = [probe_module.to_json(p) for p in self.probes]
         out["checkpoints"] = list(self.checkpoints)
         out["gains"] = list(self.gains)
+        out["bias_gains"] = list(self.bias_gains)
+        if isinstance(self.first_lr, Calibration):
+            out["first_lr"] = asdict(self.first_lr)
+            out["first_lr"]["cap"] = str(self.first_lr.cap)  # JSON has no infinity
+        elif self.first_lr is not None:
+            out["first_lr"] = list(self.first_lr)
         return out
 
     @classmethod
     def from_json(cls, spec: Mapping[str, Any]) -> Experiment:
-        """Read what `to_json` wrote."""
-        return cls(
-            **{
-                **spec,
-                "data": DataSpec.from_json(spec["data"]),
-                "parametrization": Parametrization.from_json(spec["parametrization"]),
-                "optimizer": Optimizer(**spec["optimizer"]),
-                "probes": tuple(probe_module.from_json(p) for p in spec["probes"]),
-                "checkpoints": tuple(spec["checkpoints"]),
-                "gains": tuple(spec["gains"]),
-            }
-        )
+        """Read what `to_json` wrote, in this or an earlier version of the library.
+
+        A field that was not there yet has its default.
+        """
+        read: dict[str, Callable[[Any], Any]] = {
+            "data": DataSpec.from_json,
+            "parametrization": Parametrization.from_json,
+            "optimizer": lambda options: Optimizer(**options),
+            "probes": lambda probes: tuple(map(probe_module.from_json, probes)),
+            "checkpoints": tuple,
+            "gains": tuple,
+            "bias_gains": tuple,
+            "first_lr": _first_lr_from_json,
+        }
+        return cls(**{k: read[k](v) if k in read else v for k, v in spec.items()})
 
     @property
     def key(self) -> str:
         """Name of the record: a hash of specification, data and library source."""
         return record_key(self.to_json(), self.data.load().sha256)
+
+
+def _first_lr_from_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Calibration(**value)
+    return value and tuple(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +391,7 @@ _SPEC_COLUMNS = (
     "seed",
     "batch_size",
     "base_width",
+    "biases",
     "dtype",
 )
 
@@ -485,18 +546,26 @@ def _run_ensemble(ensemble: _Ensemble) -> Iterator[Record]:
     start = time.perf_counter()
     experiments = [spec for spec in ensemble if spec is not None]
     first = experiments[0]
-    data = first.data.load()
-    outcome = train_ensemble(
-        first.plan,
-        _members(ensemble),
-        Data(data.x_train, data.y_train, data.x_test, data.y_test),
-        first.checkpoints,
-        first.probes,
-    )
+    loaded = first.data.load()
+    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    members, rates = _calibrated(ensemble, data)
+    outcome = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
     each = (time.perf_counter() - start) / len(experiments)
-    facts = {**provenance(), "data_sha256": data.sha256, "precision": first.dtype}
+    facts = {**provenance(), "data_sha256": loaded.sha256, "precision": first.dtype}
     for index, spec in enumerate(experiments):
-        yield _record(spec, outcome, index, {**facts, "wall_s": round(each, 4)})
+        facts["wall_s"] = round(each, 4)
+        yield _record(spec, outcome, index, rates[index], facts)
+
+
+def _calibrated(
+    ensemble: _Ensemble, data: Data
+) -> tuple[Members, list[Calibrated | None]]:
+    members, rules = _members(ensemble), [spec and spec.first_lr for spec in ensemble]
+    rules = [rule if isinstance(rule, Calibration) else None for rule in rules]
+    if not any(rules):
+        return members, rules
+    lrs = [spec.lr if spec else 1.0 for spec in ensemble]
+    return calibrate_members(ensemble[0].plan, members, data, lrs, rules)
 
 
 def _members(ensemble: _Ensemble) -> Members:
@@ -517,7 +586,11 @@ def _members(ensemble: _Ensemble) -> Members:
 
 
 def _record(
-    spec: Experiment, outcome: Outcome, member: int, facts: Mapping[str, Any]
+    spec: Experiment,
+    outcome: Outcome,
+    member: int,
+    rates: Calibrated | None,
+    facts: Mapping[str, Any],
 ) -> Record:
     losses = outcome.losses[member]
     rows = [
@@ -525,6 +598,8 @@ def _record(
         for step, loss in enumerate(losses)
         if not np.isnan(loss) or step == outcome.diverged_at[member]
     ]
+    for quantity, column in zip(CALIBRATION_ROWS, rates or (), strict=False):
+        rows += [(0, i, quantity, float(v)) for i, v in enumerate(column, 1)]
     for probe in spec.probes:
         history = [
             jax.tree.map(lambda v: v[member], seen[probe.name])

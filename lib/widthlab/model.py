@@ -1,12 +1,14 @@
-r"""A bias-free MLP in Flax NNX whose parameters carry their role.
+r"""An MLP in Flax NNX whose parameters carry their role.
 
 $h^1 = W^1 \xi$, $h^l = W^l x^{l-1}$, $x^l = \varphi(h^l)$, $f = W^{L+1} x^L$, with
 $W^l = m_l w^l$: a fixed multiplier and the trained weights. Matrices are stored as
-(fan-in, fan-out) and act from the right on rows of inputs.
+(fan-in, fan-out) and act from the right on rows of inputs. The first or all of the
+layers may add biases, which have a multiplier and scales of their own.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,17 +26,38 @@ AnyArray = Array | np.ndarray
 """An array on the device or the host."""
 
 
-class Scales(NamedTuple):
-    """Per-layer numbers of one network, as arrays that may be traced.
+BIASES = ("none", "input", "all")
 
-    One compiled program serves every parametrization of a shape, since only these
-    differ between them.
+
+class Scales(NamedTuple):
+    """The numbers of one network's tensors, as arrays that may be traced.
+
+    Entries are in the order of `Shape.tensors`; `LayerScales` says what they are. One
+    compiled program serves every parametrization of a shape, since only these differ
+    between them.
     """
 
-    std: Float[AnyArray, " layers"]
-    multiplier: Float[AnyArray, " layers"]
-    lr: Float[AnyArray, " layers"]
-    first_lr: Float[AnyArray, " layers"]
+    std: Float[AnyArray, " tensors"]
+    mean: Float[AnyArray, " tensors"]
+    multiplier: Float[AnyArray, " tensors"]
+    lr: Float[AnyArray, " tensors"]
+    first_lr: Float[AnyArray, " tensors"]
+    retained: Float[AnyArray, " tensors"]
+
+
+class Tensor(NamedTuple):
+    """A trained array: the matrix of a layer (counted from 1), or its biases."""
+
+    role: Role
+    layer: int
+    fan_in: int
+    fan_out: int
+    bias: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
+        return (self.fan_out,) if self.bias else (self.fan_in, self.fan_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +69,14 @@ class Shape:
         widths: sizes of the hidden layers.
         output_dim: size of the output.
         activation: name of the nonlinearity.
+        biases: which layers add biases: "none", "input" (the first) or "all".
     """
 
     input_dim: int
     widths: tuple[int, ...]
     output_dim: int
     activation: str
+    biases: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive and unknown activations."""
@@ -66,6 +91,10 @@ class Shape:
         ):
             if size < 1:
                 raise ValueError(f"{what} is {size}; it must be at least 1")
+        if self.biases not in BIASES:
+            raise ValueError(
+                f"biases is {self.biases!r}; it must be one of {', '.join(BIASES)}"
+            )
         activations.get(self.activation)
 
     @property
@@ -81,9 +110,19 @@ class Shape:
         return list(zip(roles, sizes[:-1], sizes[1:], strict=True))
 
     @property
+    def tensors(self) -> list[Tensor]:
+        """Every trained array: the matrices from the input on, then the biases."""
+        matrices = [
+            Tensor(role, layer, fan_in, fan_out, False)
+            for layer, (role, fan_in, fan_out) in enumerate(self.layers, 1)
+        ]
+        with_biases = {"none": 0, "input": 1, "all": len(matrices)}[self.biases]
+        return matrices + [t._replace(bias=True) for t in matrices[:with_biases]]
+
+    @property
     def parameters(self) -> int:
         """Number of trained weights."""
-        return sum(fan_in * fan_out for _, fan_in, fan_out in self.layers)
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     @property
     def flops(self) -> int:
@@ -102,27 +141,33 @@ class Shape:
         lr: float,
         base_width: int = 1,
         gains: Sequence[float] = (1.0, 1.0, 1.0),
+        bias_gains: Sequence[float] = (1.0, 1.0, 1.0),
         adam: bool = False,
         dtype: str = "float32",
     ) -> Scales:
-        """Return the numbers that a parametrization assigns to each layer."""
-        gain = dict(zip(Role, gains, strict=True))
+        """Return the numbers that a parametrization assigns to each tensor."""
+        gain = {
+            (role, bias): factor
+            for bias, factors in ((False, gains), (True, bias_gains))
+            for role, factor in zip(Role, factors, strict=True)
+        }
         rows = [
             parametrization.scales(
-                role,
-                fan_in=fan_in,
-                fan_out=fan_out,
+                t.role,
+                fan_in=t.fan_in,
+                fan_out=t.fan_out,
                 lr=lr,
                 base_width=base_width,
                 depth=self.depth,
-                gain=gain[role],
+                layer=t.layer,
+                gain=gain[t.role, t.bias],
                 adam=adam,
+                bias=t.bias,
             )
-            for role, fan_in, fan_out in self.layers
+            for t in self.tensors
         ]
-        columns = ("std", "multiplier", "lr", "first_lr")
-        values = [np.array([getattr(r, c) for r in rows], dtype) for c in columns]
-        return Scales(*values)
+        columns = ([getattr(r, name) for r in rows] for name in Scales._fields)
+        return Scales(*(np.array(column, dtype) for column in columns))
 
 
 class Multiplier(nnx.Variable):
@@ -138,18 +183,28 @@ class Features(NamedTuple):
 
 
 class Dense(nnx.Module):
-    """One matrix with its multiplier; its parameter knows its role and its place."""
+    """A matrix, and biases if there are any, each with its multiplier.
 
-    def __init__(self, kernel: Any, multiplier: Any, *, role: Role, layer: int):
-        """Hold trained weights of shape (fan-in, fan-out)."""
-        self.kernel = nnx.Param(kernel, role=role, layer=layer)
+    A parameter knows its role, and its place in `Shape.tensors`.
+    """
+
+    def __init__(
+        self, kernel: tuple[nnx.Param, Any], bias: tuple[nnx.Param, Any] | None
+    ):
+        """Hold weights (fan-in, fan-out) and biases (fan-out,), with multipliers."""
+        self.kernel, multiplier = kernel
         self.multiplier = Multiplier(multiplier)
+        self.bias, multiplier = (None, None) if bias is None else bias
+        self.bias_multiplier = None if bias is None else Multiplier(multiplier)
 
     def __call__(
         self, x: Float[AnyArray, "batch fan_in"]
     ) -> Float[Array, "batch fan_out"]:
-        """Apply the matrix."""
-        return (x @ self.kernel[...]) * self.multiplier[...]
+        """Apply the matrix and add the biases."""
+        h = (x @ self.kernel[...]) * self.multiplier[...]
+        if self.bias is None or self.bias_multiplier is None:
+            return h
+        return h + self.bias[...] * self.bias_multiplier[...]
 
 
 class MLP(nnx.Module):
@@ -165,18 +220,22 @@ class MLP(nnx.Module):
     """
 
     def __init__(self, shape: Shape, scales: Scales, *, key: Key[Array, ""]):
-        r"""Draw the weights of every layer from $N(0, \mathrm{std}^2)$."""
-        # One draw for all layers: each generator would be compiled on its own.
+        r"""Draw the entries of every tensor from $N(u, \mathrm{std}^2)$."""
+        # One draw for all tensors: each generator would be compiled on its own.
         dtype = jnp.asarray(scales.std).dtype
         draws = jax.random.normal(key, (shape.parameters,), dtype)
         self.activation = shape.activation
-        layers, start = [], 0
-        for i, (role, fan_in, fan_out) in enumerate(shape.layers):
-            stop = start + fan_in * fan_out
-            kernel = scales.std[i] * draws[start:stop].reshape(fan_in, fan_out)
-            layers.append(Dense(kernel, scales.multiplier[i], role=role, layer=i))
+        parts, start = {}, 0
+        for i, tensor in enumerate(shape.tensors):
+            stop = start + math.prod(tensor.shape)
+            values = scales.std[i] * draws[start:stop].reshape(tensor.shape)
+            param = nnx.Param(scales.mean[i] + values, role=tensor.role, tensor=i)
+            parts[tensor.layer, tensor.bias] = param, scales.multiplier[i]
             start = stop
-        self.layers = nnx.List(layers)
+        self.layers = nnx.List(
+            Dense(parts[layer, False], parts.get((layer, True)))
+            for layer in range(1, shape.depth + 2)
+        )
 
     def __call__(
         self, x: Float[AnyArray, "batch input"]
@@ -195,16 +254,16 @@ class MLP(nnx.Module):
         return Features(tuple(before), tuple(after), self.layers[-1](x))
 
 
-def by_layer(parameters: Any, values: Float[AnyArray, " layers"]) -> Any:
-    """Spread one number a layer over a tree of parameters, by what these say."""
+def by_tensor(parameters: Any, values: Float[AnyArray, " tensors"]) -> Any:
+    """Spread one number a tensor over a tree of parameters, by what these say."""
 
     def pick(variable: Any) -> Any:
-        layer = variable.get_metadata().get("layer")
-        if layer is None or not isinstance(variable.get_metadata().get("role"), Role):
+        place = variable.get_metadata().get("tensor")
+        if place is None or not isinstance(variable.get_metadata().get("role"), Role):
             raise ValueError(
                 f"a parameter of type {type(variable).__name__} names no role and "
-                "layer; make it with nnx.Param(..., role=Role..., layer=...)"
+                "place; make it with nnx.Param(..., role=Role..., tensor=...)"
             )
-        return variable.replace(values[layer])
+        return variable.replace(values[place])
 
     return jax.tree.map(pick, parameters, is_leaf=lambda v: isinstance(v, nnx.Variable))

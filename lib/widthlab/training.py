@@ -22,7 +22,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_layer
+from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_tensor
 
 
 class Data(NamedTuple):
@@ -69,8 +69,10 @@ class Optimizer:
         """Whether an update does not see the size of the gradient (Adam's family)."""
         return self.name in ("adam", "adamw")
 
-    def transform(self, lr: Any, first_lr: Any) -> optax.GradientTransformation:
-        """Return the optax rule, given trees of learning rates."""
+    def transform(
+        self, lr: Any, first_lr: Any, retained: Any
+    ) -> optax.GradientTransformation:
+        """Return the optax rule, given trees of one number for each parameter."""
         rules = {
             "sgd": [],
             "momentum": [optax.trace(self.momentum)],
@@ -80,15 +82,25 @@ class Optimizer:
                 optax.add_decayed_weights(self.weight_decay),
             ],
         }
-        return optax.chain(*rules[self.name], scale_by_layer_lr(lr, first_lr))
+        return optax.chain(*rules[self.name], scale_by_width(lr, first_lr, retained))
 
 
-def scale_by_layer_lr(lr: Any, first_lr: Any) -> optax.GradientTransformation:
-    r"""Multiply each update by minus the learning rate of its layer.
+def scale_by_width(
+    lr: Any, first_lr: Any, retained: Any
+) -> optax.GradientTransformation:
+    r"""Turn directions into the updates of a parametrization.
 
-    Chained last, after any rule that decides a direction. `first_lr` holds at the first
-    step only, where integrable parametrizations with large learning rates differ
-    (Hajjar, Chizat and Giraud 2024).
+    $$\Delta w = -\eta_t u - [t = 0]\,(1 - k)\,w_0$$
+
+    Chained last, after any rule that decides a direction $u$. Integrable
+    parametrizations have a learning rate of their own at the first step, and HP and HPZ
+    keep only a share $k$ of the initial weights after it (Hajjar, Chizat and Giraud
+    2024, Section 4.3).
+
+    Args:
+        lr: tree of learning rates, one for each parameter.
+        first_lr: those of the first step.
+        retained: tree of shares $k$; 1 for all other parametrizations.
     """
 
     def init(params: Any) -> Any:
@@ -96,14 +108,15 @@ def scale_by_layer_lr(lr: Any, first_lr: Any) -> optax.GradientTransformation:
         return jnp.zeros((), jnp.int32)
 
     def update(updates: Any, state: Any, params: Any = None) -> Any:
-        del params
-        scaled = jax.tree.map(
-            lambda u, late, first: -jnp.where(state == 0, first, late) * u,
-            updates,
-            lr,
-            first_lr,
-        )
-        return scaled, state + 1
+        is_first = state == 0
+
+        def scaled(u: Any, w: Any, late: Any, first: Any, kept: Any) -> Any:
+            rate = jnp.where(is_first, first, late)
+            lost = jnp.where(is_first, 1 - kept, jnp.zeros_like(kept))
+            return -rate * u - lost * w
+
+        trees = (updates, params, lr, first_lr, retained)
+        return jax.tree.map(scaled, *trees), state + 1
 
     return optax.GradientTransformation(init, update)
 
@@ -420,14 +433,19 @@ def _apply(one: Callable, shared: tuple, member: Any) -> Any:
 @functools.lru_cache(maxsize=128)
 def graph(shape: Shape) -> nnx.GraphDef:
     """Return the static part of the model, without weights."""
-    zeros = Scales(*(jnp.zeros(shape.depth + 1) for _ in Scales._fields))
+    zeros = Scales(*(jnp.zeros(len(shape.tensors)) for _ in Scales._fields))
     model = nnx.eval_shape(lambda: MLP(shape, zeros, key=jax.random.key(0)))
     return nnx.split(model)[0]
 
 
+def untrained(shape: Shape, scales: Scales, key: Any) -> MLP:
+    """Return the network that a member with this key starts from."""
+    return MLP(shape, scales, key=jax.random.fold_in(key, 0))
+
+
 def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
     member, order = both
-    model = MLP(plan.shape, member.scales, key=jax.random.fold_in(member.key, 0))
+    model = untrained(plan.shape, member.scales, member.key)
     _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
     rule = _rule(plan, parameters, member.scales)
     dtype = member.scales.std.dtype
@@ -446,8 +464,8 @@ def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
 
 
 def _rule(plan: Plan, parameters: Any, scales: Scales) -> optax.GradientTransformation:
-    lr, first = (by_layer(parameters, s) for s in (scales.lr, scales.first_lr))
-    return plan.optimizer.transform(lr, first)
+    numbers = (scales.lr, scales.first_lr, scales.retained)
+    return plan.optimizer.transform(*(by_tensor(parameters, s) for s in numbers))
 
 
 def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:

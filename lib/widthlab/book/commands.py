@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 
 from widthlab.book.chapters import (
@@ -121,6 +122,34 @@ def verify(root: Path, claims: Path) -> None:
         lines = "\n  ".join(map(str, differences))
         raise BookError(f"Verdicts differ from those of {CLAIMS}:\n  {lines}")
     print(f"Verdicts: all {len(found)} are those of {CLAIMS}.")
+
+
+def paper(root: Path, key: str, minutes: float = float("inf")) -> None:
+    """Run what is missing of a paper's tier into ``results/<key>``.
+
+    Runs are written as they finish, so a call that is cut short goes on where it was.
+
+    Raises:
+        BookError: no set-up of that key has a paper tier.
+    """
+    import pkgutil
+
+    from widthlab import setups
+    from widthlab.archive import Archive
+
+    keys = [module.name for module in pkgutil.iter_modules(setups.__path__)]
+    if key not in keys:
+        raise BookError(f"No paper tier is called {key!r}; there is {', '.join(keys)}.")
+    specs = import_module(f"widthlab.setups.{key}").paper_tier()
+    begin = time.monotonic()
+
+    def done(finished: int, total: int) -> None:
+        print(
+            f"{finished} of {total} runs, {clock(time.monotonic() - begin)}", flush=True
+        )
+
+    added = Archive(root / "results" / key).run(specs, minutes=minutes, done=done)
+    print(f"{added} run(s) added to {root / 'results' / key}")
 
 
 def status(root: Path) -> None:

@@ -1,16 +1,20 @@
 """Execute one notebook from a clean kernel, cell by cell, in a known environment."""
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from widthlab.book.chapters import BookError, Notebook, code_cells
 
 CELL_TIMEOUT = 900
+TASKS_END_WITHIN = 5.0  # seconds
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -87,6 +91,7 @@ def run_notebook(
     with (
         open(log or os.devnull, "a") as own_words,
         client.setup_kernel(env=env, cwd=str(folder), stderr=own_words),
+        _tasks_ended_by_an_interrupt(),
     ):
         for position, (index, cell, group) in enumerate(cells):
             starting(position)
@@ -97,6 +102,42 @@ def run_notebook(
                 raise CellError(_failure(error, index, group)) from None
             seconds.append(time.perf_counter() - start)
     return seconds
+
+
+@contextmanager
+def _tasks_ended_by_an_interrupt() -> Iterator[None]:
+    """Let an interrupt end the cell's tasks before the kernel is shut down.
+
+    nbclient leaves them pending. They would go on while its clean-up runs the loop,
+    find the kernel dead and, as nobody asks for their results, have that printed.
+    """
+    from jupyter_core.utils import ensure_event_loop
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        _end_tasks(ensure_event_loop())
+        raise
+
+
+def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel what is pending in `loop`, let it end and drop its results."""
+    loop.set_exception_handler(_keep_quiet_about_interrupts)
+    tasks = asyncio.all_tasks(loop)
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    results = asyncio.gather(*tasks, return_exceptions=True)
+    loop.run_until_complete(asyncio.wait([results], timeout=TASKS_END_WITHIN))
+
+
+def _keep_quiet_about_interrupts(
+    loop: asyncio.AbstractEventLoop, context: dict[str, Any]
+) -> None:
+    # A task that the interrupt itself hit has ended, so its result cannot be dropped.
+    if not isinstance(context.get("exception"), KeyboardInterrupt):
+        loop.default_exception_handler(context)
 
 
 def _kernel_of_this_python():

@@ -11,7 +11,7 @@ from jaxtyping import Float, Shaped
 from widthlab.data.sources import SOURCES
 
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
-PREPROCESS = ("unit-norm", "standardize", "raw01")
+PREPROCESS = ("unit-norm", "standardize", "normalize", "raw01")
 VARIANTS = ("plain", "antipodal", "duplicate")
 # A mixture is drawn on demand; without a size it is as large as mnist-5k.
 _MIXTURE_DEFAULT = (4000, 1000)
@@ -33,7 +33,9 @@ class DataSpec:
         preprocess: "unit-norm" subtracts the mean image of the training subset and
             scales every row to Euclidean norm 1, the inputs theory speaks of;
             "standardize" subtracts it and divides by one standard deviation, that of
-            all centred training values; "raw01" only divides by the largest pixel
+            all centred training values; "normalize" subtracts one number, the mean of
+            all training values, and divides by their standard deviation, as is common
+            for images; "raw01" only divides by the largest pixel
             value (by 1 for the mixture).
         subset_seed: Chooses which images a subset holds (for the mixture: the noise).
             The split into training and test never depends on it.

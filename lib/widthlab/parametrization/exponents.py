@@ -1,16 +1,10 @@
-r"""Parametrizations of an MLP as data: tables of exact width exponents.
-
-A layer's weights are $W = n^{-a} w$ with $w_{ij} \sim N(0, n^{-2b})$ and learning
-rate $\eta n^{-c}$ on $w$ (the abc-parametrization of Yang and Hu, Tensor Programs IV,
-Definition 2.1), one triple $(a, b, c)$ for each `Role`. The width $n$ of a layer is the
-dimension that grows: fan-out for the input layer, fan-in for the others.
-"""
+"""The table of exponents, and the numbers that it gives the layers of one network."""
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
 
@@ -34,20 +28,24 @@ class Role(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class DepthLinear:
-    r"""An exponent that depends on the number of hidden layers, `const + slope * L`."""
+class Linear:
+    r"""An exponent that depends on depth and place, `const + depth * L + layer * l`.
+
+    $L$ is the number of hidden layers, and $l$ counts matrices from 1 to $L + 1$.
+    """
 
     const: Fraction
-    slope: Fraction = Fraction(0)
+    depth: Fraction = Fraction(0)
+    layer: Fraction = Fraction(0)
 
-    def at(self, depth: int) -> Fraction:
-        """Return the exponent for a network with `depth` hidden layers."""
-        return self.const + self.slope * depth
+    def at(self, depth: int, layer: int) -> Fraction:
+        """Return the exponent of matrix `layer` in a network of that depth."""
+        return self.const + self.depth * depth + self.layer * layer
 
 
 @dataclass(frozen=True, slots=True)
 class Exponents:
-    r"""The exponents of one role.
+    r"""The exponents of one role, and what happens to its weights at the first step.
 
     Attributes:
         a: multiplier $n^{-a}$.
@@ -58,15 +56,30 @@ class Exponents:
             updates, where the literature gives one.
         depth_multiplier: multiplier $L^{-p}$ in the number of hidden layers.
         depth_lr: learning rate $L^{-q}$ in the number of hidden layers.
+        mean: initial mean $u$ in units of $n^{-b}$, as in $w = n^{-b} (z + u)$.
+        retained: after the first step, initial weights shrink by $n^{-k}$ while the
+            update stays, $W \leftarrow n^{-k} W_0 + \Delta W$: 0 leaves them as they
+            are, and None takes all of them out (HP and HPZ of Hajjar et al. 2024).
     """
 
     a: Fraction
     b: Fraction
     c: Fraction
-    c_first: DepthLinear | None = None
+    c_first: Linear | None = None
     c_adam: Fraction | None = None
     depth_multiplier: Fraction = Fraction(0)
     depth_lr: Fraction = Fraction(0)
+    mean: Fraction = Fraction(0)
+    retained: Fraction | None = Fraction(0)
+
+    def __post_init__(self) -> None:
+        """Refuse exponents that are not exact."""
+        for name in ("a", "b", "c", "depth_multiplier", "depth_lr", "mean"):
+            if not isinstance(getattr(self, name), Fraction):
+                raise ParametrizationError(
+                    f"exponent {name} is {getattr(self, name)!r}; exponents are exact: "
+                    "give a fractions.Fraction"
+                )
 
     def shifted(self, theta: Fraction) -> Exponents:
         r"""Return $(a+\theta, b-\theta, c-2\theta)$: the same SGD training.
@@ -80,7 +93,7 @@ class Exponents:
             a=self.a + theta,
             b=self.b - theta,
             c=self.c - 2 * theta,
-            c_first=first and DepthLinear(first.const - 2 * theta, first.slope),
+            c_first=first and replace(first, const=first.const - 2 * theta),
             c_adam=None if self.c_adam is None else self.c_adam - theta,
         )
 
@@ -92,27 +105,60 @@ class Exponents:
         """
         return self.shifted(-self.a)
 
-    def first(self, depth: int) -> Fraction:
-        """Return the learning-rate exponent of the first step."""
-        return self.c if self.c_first is None else self.c_first.at(depth)
+    def first(self, depth: int, layer: int) -> Fraction:
+        """Return the learning-rate exponent of the first step of matrix `layer`."""
+        return self.c if self.c_first is None else self.c_first.at(depth, layer)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row as plain JSON values, with fractions as text."""
+        row = {f.name: getattr(self, f.name) for f in fields(self)}
+        out: dict[str, Any] = {
+            k: None if v is None else str(v) for k, v in row.items() if k != "c_first"
+        }
+        first = self.c_first
+        out["c_first"] = first and [
+            str(first.const),
+            str(first.depth),
+            str(first.layer),
+        ]
+        return out
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Exponents:
+        """Read what `to_json` wrote."""
+        row = dict(data)
+        first = row.pop("c_first", None)
+        numbers: dict[str, Any] = {
+            k: None if v is None else Fraction(v) for k, v in row.items()
+        }
+        return cls(c_first=first and Linear(*map(Fraction, first)), **numbers)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerScales:
-    """The numbers that a layer is trained with.
+    """The numbers that a weight matrix, or a vector of biases, is trained with.
 
     Attributes:
         std: initial standard deviation of the trained weights.
+        mean: their initial mean.
         multiplier: factor between the trained weights and the matrix in the forward
             pass.
         lr: learning rate of the trained weights.
         first_lr: learning rate of the first step.
+        retained: share of the initial weights that is left after the first step.
     """
 
     std: float
+    mean: float
     multiplier: float
     lr: float
     first_lr: float
+    retained: float
+
+
+# A vector of biases is a matrix that acts on the constant input 1. Behind the output
+# layer it has finitely many entries, so nothing in it scales with width.
+_OUTPUT_BIAS = Exponents(*[Fraction(0)] * 3, c_adam=Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +169,8 @@ class Parametrization:
         name: key in the catalogue.
         label: how figures and tables call it.
         exponents: the rows, as (role, exponents) pairs in the order of `Role`.
+        bias: exponents of the biases of hidden layers; by default those of the input
+            layer, since a vector of biases is a matrix that acts on the constant 1.
         max_depth: largest number of hidden layers for which it is defined.
         source: where the table stands in the literature.
     """
@@ -130,6 +178,7 @@ class Parametrization:
     name: str
     label: str
     exponents: tuple[tuple[Role, Exponents], ...]
+    bias: Exponents | None = None
     max_depth: int | None = None
     source: str = field(default="", compare=False)
 
@@ -142,35 +191,32 @@ class Parametrization:
                 f"it needs exactly one row for each of {[str(r) for r in Role]}, "
                 "in this order"
             )
-        for role, row in self.exponents:
-            for letter in "abc":
-                if not isinstance(getattr(row, letter), Fraction):
-                    raise ParametrizationError(
-                        f"exponent {letter} of the {role} layer in {self.name!r} is "
-                        f"{getattr(row, letter)!r}; exponents are exact: "
-                        "give a fractions.Fraction"
-                    )
 
     def __getitem__(self, role: Role) -> Exponents:
         """Return the exponents of a role."""
         return dict(self.exponents)[role]
+
+    def biases(self, role: Role) -> Exponents:
+        """Return the exponents of the biases that are added behind a role's matrix."""
+        if role is Role.OUTPUT:
+            return _OUTPUT_BIAS
+        return self.bias or self[Role.INPUT].effective()
 
     def shifted(self, theta: Mapping[Role, Fraction]) -> Parametrization:
         r"""Move each role by its own $\theta$ along the equivalence class."""
         rows = tuple(
             (r, e.shifted(theta.get(r, Fraction(0)))) for r, e in self.exponents
         )
-        return replace(self, exponents=rows)
+        return replace(self, exponents=rows, bias=self.biases(Role.INPUT))
 
     def canonical(self) -> Parametrization:
         """Return the representative without multipliers ($a = 0$ for every role)."""
-        return replace(
-            self, exponents=tuple((r, e.effective()) for r, e in self.exponents)
-        )
+        return self.shifted({r: -e.a for r, e in self.exponents})
 
     def equivalent(self, other: Parametrization) -> bool:
         """Tell whether SGD trains the same functions under both tables."""
-        return self.canonical().exponents == other.canonical().exponents
+        mine, others = self.canonical(), other.canonical()
+        return mine.exponents == others.exponents and mine.bias == others.bias
 
     def mutated(self, role: Role, **changes: Fraction) -> Parametrization:
         """Return a copy with some exponents of one role replaced, as a control."""
@@ -194,19 +240,22 @@ class Parametrization:
         lr: float = 1.0,
         base_width: int = 1,
         depth: int = 1,
+        layer: int = 1,
         gain: float = 1.0,
         adam: bool = False,
+        bias: bool = False,
     ) -> LayerScales:
         r"""Return what a layer of this role is trained with at a given size.
 
         With $s = n / n_0$ the width in units of the base width,
 
-        $$\sigma = g\,\sigma_0 s^{-b}, \quad m = s^{-a} L^{-p}, \quad
-          \eta_l = \eta s^{-c} L^{-q},$$
+        $$\sigma = g\,\sigma_0 s^{-b}, \quad u = \sigma_0^2 s^{-b} u_0, \quad
+          m = s^{-a} L^{-p}, \quad \eta_l = \eta s^{-c} L^{-q},$$
 
         where $\sigma_0 = n_0^{-1/2}$ for hidden and output layers and 1 for the input
-        layer (inputs are taken to have norm of order one). All parametrizations
-        coincide at $n = n_0$; with $n_0 = 1$ they are the pure exponents of the table.
+        layer (inputs are taken to have norm of order one) and for biases. All
+        parametrizations coincide at $n = n_0$, but for a mean that is not zero; with
+        $n_0 = 1$ they are the pure exponents of the table.
 
         Args:
             role: role of the layer.
@@ -215,14 +264,17 @@ class Parametrization:
             lr: base learning rate $\eta$.
             base_width: width $n_0$ at which all parametrizations coincide.
             depth: number $L$ of hidden layers of the network.
+            layer: place of the layer, from 1 to $L + 1$.
             gain: factor $g$ on the initial standard deviation.
             adam: take the learning-rate exponents for entrywise-normalised updates.
+            bias: return the scales of the layer's biases, not of its matrix.
 
         Raises:
             ParametrizationError: a size is not positive, the network is deeper than the
                 table allows, or it has no exponents for Adam.
 
         Example:
+            >>> from widthlab.parametrization import Role, get
             >>> mup = get("mup")
             >>> mup.scales(Role.OUTPUT, fan_in=256, fan_out=10, base_width=64).std
             0.0625
@@ -241,167 +293,49 @@ class Parametrization:
                 f"layer(s), not {depth}; deeper mean-field networks are 'ip' or "
                 "'ip-llr'"
             )
-        row = self[role]
-        c, c_first = row.c, row.first(depth)
+        row = self.biases(role) if bias else self[role]
+        c, c_first = row.c, row.first(depth, layer)
         if adam:
             if row.c_adam is None:
-                allowed = [
-                    k for k, p in catalogue().items() if p[role].c_adam is not None
-                ]
                 raise ParametrizationError(
                     f"no exponents for Adam are known for {self.name!r}; use SGD, or "
-                    f"one of {allowed}"
+                    "a table whose rows give c_adam, such as 'mup' or 'ntk'"
                 )
             c = c_first = row.c_adam
-        s = role.width(fan_in, fan_out) / base_width
-        base_std = 1.0 if role is Role.INPUT else base_width**-0.5
+        # Biases have the width of the layer that they are added to.
+        width = fan_out if bias else role.width(fan_in, fan_out)
+        s = width / base_width
+        plain = bias or role is Role.INPUT
+        base_std = 1.0 if plain else base_width**-0.5
+        kept = 0.0 if row.retained is None else s ** -float(row.retained)
         slower = depth ** -float(row.depth_lr)
         return LayerScales(
             std=gain * base_std * s ** -float(row.b),
+            mean=float(row.mean) * base_std**2 * s ** -float(row.b),
             multiplier=s ** -float(row.a) * depth ** -float(row.depth_multiplier),
             lr=lr * s ** -float(c) * slower,
             first_lr=lr * s ** -float(c_first) * slower,
+            retained=kept,
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the table as plain JSON values, with fractions as text."""
-        rows = {}
-        for role, e in self.exponents:
-            first = e.c_first and [str(e.c_first.const), str(e.c_first.slope)]
-            rows[str(role)] = {
-                "a": str(e.a),
-                "b": str(e.b),
-                "c": str(e.c),
-                "c_first": first,
-                "c_adam": None if e.c_adam is None else str(e.c_adam),
-                "depth_multiplier": str(e.depth_multiplier),
-                "depth_lr": str(e.depth_lr),
-            }
         return {
             "name": self.name,
             "label": self.label,
             "max_depth": self.max_depth,
-            "exponents": rows,
+            "exponents": {str(role): row.to_json() for role, row in self.exponents},
+            "bias": self.bias and self.bias.to_json(),
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Parametrization:
         """Read what `to_json` wrote."""
-        rows = []
-        for role in Role:
-            e = dict(data["exponents"][str(role)])
-            first = e.pop("c_first")
-            numbers = {k: None if v is None else Fraction(v) for k, v in e.items()}
-            linear = first and DepthLinear(*map(Fraction, first))
-            rows.append((role, Exponents(c_first=linear, **numbers)))  # pyright: ignore[reportArgumentType]
-        return cls(data["name"], data["label"], tuple(rows), data["max_depth"])
-
-
-def _row(a: Any, b: Any, c: Any, c_adam: Any = None, first: Any = None) -> Exponents:
-    linear = None if first is None else DepthLinear(*map(Fraction, first))
-    adam = None if c_adam is None else Fraction(c_adam)
-    return Exponents(Fraction(a), Fraction(b), Fraction(c), linear, adam)
-
-
-def _make(
-    name: str,
-    label: str,
-    rows: Iterable[Exponents],
-    source: str,
-    max_depth: int | None = None,
-) -> Parametrization:
-    return Parametrization(
-        name, label, tuple(zip(Role, rows, strict=True)), max_depth, source
-    )
-
-
-def catalogue() -> dict[str, Parametrization]:
-    """Return every parametrization by name, in the order in which tables print them."""
-    tp4 = "Yang and Hu 2021, Tensor Programs IV"
-    ip = "Hajjar, Chizat and Giraud 2024"
-    half = HALF
-    tables = (
-        _make(
-            "sp",
-            "SP",
-            (_row(0, 0, 0, 0), _row(0, half, 0, 0), _row(0, half, 0, 0)),
-            f"{tp4}: standard parametrization, learning rate constant in width",
-        ),
-        _make(
-            "sp-lr/n",
-            "SP (lr/n)",
-            (_row(0, 0, 1), _row(0, half, 1), _row(0, half, 1)),
-            f"{tp4}: standard parametrization, largest stable learning rate",
-        ),
-        _make(
-            "ntk",
-            "NTP",
-            (_row(0, 0, 0, half), _row(half, 0, 0, 1), _row(half, 0, 0, half)),
-            "Jacot, Gabriel and Hongler 2018; for Adam, Tensor Programs IVb, 2.4.1",
-        ),
-        _make(
-            "mean-field",
-            "MF",
-            (_row(0, 0, -1, 0), _row(1, 0, -2), _row(1, 0, -1, 0)),
-            "mean-field parametrization, one hidden layer",
-            max_depth=1,
-        ),
-        _make(
-            "ip",
-            "IP",
-            (_row(0, 0, -1), _row(1, 0, -2), _row(1, 0, -1)),
-            f"{ip}: integrable parametrization",
-        ),
-        _make(
-            "ip-llr",
-            "IP-LLR",
-            (
-                _row(0, 0, -1, first=(-half, -half)),
-                _row(1, 0, -2, first=(-1, -half)),
-                _row(1, 0, -1, first=(-half, -half)),
-            ),
-            f"{ip}: large learning rates at the first step",
-        ),
-        _make(
-            "mup",
-            "μP",
-            (
-                _row(-half, half, 0, half),
-                _row(0, half, 0, 1),
-                _row(half, half, 0, half),
-            ),
-            f"{tp4}: maximal update parametrization; for Adam, IVb, Def. 2.5.1",
-        ),
-    )
-    return {p.name: p for p in tables}
-
-
-def get(name: str) -> Parametrization:
-    """Return a parametrization of the catalogue.
-
-    Raises:
-        ParametrizationError: there is none of that name.
-    """
-    tables = catalogue()
-    if name not in tables:
-        raise ParametrizationError(
-            f"no parametrization is called {name!r}; there are {', '.join(tables)}"
+        rows = data["exponents"]
+        return cls(
+            name=data["name"],
+            label=data["label"],
+            exponents=tuple((r, Exponents.from_json(rows[str(r)])) for r in Role),
+            bias=Exponents.from_json(data["bias"]) if data.get("bias") else None,
+            max_depth=data["max_depth"],
         )
-    return tables[name]
-
-
-def table(names: Iterable[str] | None = None) -> str:
-    r"""Print parametrizations as the literature does: $(a, b, c)$ for each role.
-
-    Example:
-        >>> print(table(["ntk", "mup"]))
-        parametrization  input (a, b, c)   hidden (a, b, c)  output (a, b, c)
-        NTP              (0, 0, 0)         (1/2, 0, 0)       (1/2, 0, 0)
-        μP               (-1/2, 1/2, 0)    (0, 1/2, 0)       (1/2, 1/2, 0)
-    """
-    chosen = [get(name) for name in (catalogue() if names is None else names)]
-    rows = [["parametrization", *(f"{role} (a, b, c)" for role in Role)]]
-    rows += [
-        [p.label, *(f"({e.a}, {e.b}, {e.c})" for _, e in p.exponents)] for p in chosen
-    ]
-    return "\n".join(f"{r[0]:<17}{r[1]:<18}{r[2]:<18}{r[3]}".rstrip() for r in rows)

@@ -1,0 +1,177 @@
+r"""Base learning rates of the first step, found layer by layer on two batches.
+
+Exponents fix how the first update of IP-LLR scales with width, not how large it is. The
+rule of Hajjar, Chizat and Giraud 2024 (Section 6) chooses the constants so that the
+update $\Delta W^l$ of one batch adds pre-activations of a given size on another:
+
+$$\eta_l = \tau_l \big/ \operatorname{mean} |m_l \Delta w^l x^{l-1}|,
+  \qquad \Delta w^l = -n^{-c_l} \nabla_{w^l} \mathcal L,$$
+
+for $l \ge 2$, where $x^{l-1}$ is computed with the first $l - 1$ matrices already
+updated. The first matrix keeps the base rate, and no rate exceeds a cap.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from widthlab import activations
+from widthlab.model import MLP, AnyArray, Scales, by_tensor
+from widthlab.training import LOSSES, Data, Members, Plan, precision, untrained
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROWS = ("first_lr", "first_lr_uncapped")
+"""Quantities under which a record keeps the rates, at step 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    r"""The rule for the base learning rates of the first step.
+
+    Attributes:
+        target: $\tau_l$ of the hidden matrices $2, \dots, L$.
+        output_target: $\tau_{L+1}$ of the output matrix.
+        cap: largest base rate; infinity for none.
+    """
+
+    target: float = 1.0
+    output_target: float = 0.1
+    cap: float = 500.0
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that are not positive; store numbers in one form."""
+        for name in ("target", "output_target", "cap"):
+            value = float(getattr(self, name))
+            if not value > 0 or (name != "cap" and not math.isfinite(value)):
+                raise ValueError(f"{name} of a calibration is {value}; it must be > 0")
+            object.__setattr__(self, name, value)
+
+
+class Calibrated(NamedTuple):
+    """Base learning rates of the first step, one for each matrix.
+
+    Attributes:
+        lr: the rates to train with.
+        uncapped: what they would be without the cap.
+    """
+
+    lr: Float[AnyArray, " layers"]
+    uncapped: Float[AnyArray, " layers"]
+
+
+def calibrate(
+    model: MLP,
+    scales: Scales,
+    lr: Float[AnyArray, ""],
+    rule: Calibration,
+    loss: Callable[[Any, Any], Any],
+    update: tuple[Any, Any],
+    probe: Any,
+) -> Calibrated:
+    """Find the base learning rates of the first step of one network.
+
+    Args:
+        model: the untrained network.
+        scales: its scales; `first_lr` holds `lr` times powers of the width.
+        lr: base learning rate.
+        rule: sizes to reach, and the cap.
+        loss: of outputs and targets, as in `training.LOSSES`.
+        update: inputs and targets of the batch that gives the updates.
+        probe: inputs of the batch on which they are measured.
+    """
+    graph, parameters, rest = nnx.split(model, nnx.Param, ...)
+
+    def loss_of(parameters: Any) -> Any:
+        return loss(nnx.merge(graph, parameters, rest)(update[0]), update[1])
+
+    powers = by_tensor(parameters, scales.first_lr / lr)
+    grads = jax.grad(loss_of)(parameters)
+    updates = jax.tree.map(lambda g, power: -power * g, grads, powers)
+    step = nnx.merge(graph, updates, rest)
+
+    function = activations.get(model.activation)
+    x, rates, last = probe, [jnp.asarray(lr)], len(model.layers) - 1
+    for index, (layer, change) in enumerate(
+        zip(model.layers, step.layers, strict=True)
+    ):
+        if index > 0:
+            size = jnp.mean(jnp.abs((x @ change.kernel[...]) * change.multiplier[...]))
+            target = rule.output_target if index == last else rule.target
+            # Dead layers do not move at any rate; theirs stays finite.
+            rates.append(target / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+        # As in the authors' code, later layers see rates without the cap.
+        x = function(layer(x) + rates[-1] * change(x))
+    uncapped = jnp.stack(rates)
+    return Calibrated(jnp.minimum(uncapped, rule.cap).at[0].set(lr), uncapped)
+
+
+def calibrate_members(
+    plan: Plan,
+    members: Members,
+    data: Data,
+    lrs: Sequence[float],
+    rules: Sequence[Calibration | None],
+) -> tuple[Members, list[Calibrated | None]]:
+    """Give each member that has a rule its own rates for the first step.
+
+    The two batches are the first examples of the training set, the same for all members
+    (from the beginning again, where the set ends).
+
+    Returns:
+        The members with their rates, and what was found for each that has a rule.
+    """
+    found: list[Calibrated | None] = [None] * len(rules)
+    first_lr = np.array(members.scales.first_lr)
+    layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
+    with precision(plan.dtype):
+        size = plan.batch_size or plan.train_size
+        rows = np.arange(2 * size) % plan.train_size
+        x = jnp.asarray(data.x_train[rows], plan.dtype)
+        y = jnp.asarray(data.y_train[rows[:size]])
+        for index, (lr, rule) in enumerate(zip(lrs, rules, strict=True)):
+            if rule is not None:
+                key = members.key[index]
+                scales = Scales(*(jnp.asarray(v[index]) for v in members.scales))
+                base = jnp.asarray(lr, plan.dtype)
+                seen = _calibrate_one(plan, rule, key, scales, base, x, y)
+                found[index] = Calibrated(*map(np.asarray, seen))
+                first_lr[index] *= np.asarray(seen.lr)[layers] / lr
+    return members._replace(scales=members.scales._replace(first_lr=first_lr)), found
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _calibrate_one(
+    plan: Plan, rule: Calibration, key: Any, scales: Scales, lr: Any, x: Any, y: Any
+) -> Calibrated:
+    model = untrained(plan.shape, scales, key)
+    loss = LOSSES[plan.loss]
+    return calibrate(model, scales, lr, rule, loss, (x[: len(y)], y), x[len(y) :])
+
+
+def report(records: Iterable[Any]) -> pd.DataFrame:
+    """Return the rates that were found, and where the cap bound.
+
+    Args:
+        records: of runs, those without a calibration among them.
+
+    Returns:
+        One row for each run and matrix: its specification, `lr`, `uncapped`, `capped`.
+    """
+    from widthlab.experiment import frame
+
+    names = ["parametrization", "activation", "depth", "width", "seed", "layer"]
+    found = frame(records, *ROWS).pivot_table("value", names, "quantity")
+    found = found[list(ROWS)].set_axis(["lr", "uncapped"], axis=1)
+    return found.assign(capped=found["uncapped"] > found["lr"]).reset_index()

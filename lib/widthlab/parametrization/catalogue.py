@@ -1,0 +1,160 @@
+"""The parametrizations of the literature, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from widthlab.parametrization.exponents import (
+    HALF,
+    Exponents,
+    Linear,
+    Parametrization,
+    ParametrizationError,
+    Role,
+)
+
+
+def _row(a: Any, b: Any, c: Any, c_adam: Any = None, **more: Any) -> Exponents:
+    return Exponents(
+        Fraction(a),
+        Fraction(b),
+        Fraction(c),
+        c_adam=None if c_adam is None else Fraction(c_adam),
+        **more,
+    )
+
+
+def _first(const: Any, depth: Any, layer: Any = 0) -> Linear:
+    return Linear(Fraction(const), Fraction(depth), Fraction(layer))
+
+
+def _make(
+    name: str,
+    label: str,
+    rows: Iterable[Exponents],
+    source: str,
+    max_depth: int | None = None,
+    bias: Exponents | None = None,
+) -> Parametrization:
+    table = tuple(zip(Role, rows, strict=True))
+    return Parametrization(name, label, table, bias, max_depth, source)
+
+
+def catalogue() -> dict[str, Parametrization]:
+    """Return every parametrization by name, in the order in which tables print them."""
+    tp4 = "Yang and Hu 2021, Tensor Programs IV"
+    ip = "Hajjar, Chizat and Giraud 2024"
+    half = HALF
+    mup = (_row(-half, half, 0, half), _row(0, half, 0, 1), _row(half, half, 0, half))
+    tables = (
+        _make(
+            "sp",
+            "SP",
+            (_row(0, 0, 0, 0), _row(0, half, 0, 0), _row(0, half, 0, 0)),
+            f"{tp4}: standard parametrization, learning rate constant in width",
+        ),
+        _make(
+            "sp-lr/n",
+            "SP (lr/n)",
+            (_row(0, 0, 1), _row(0, half, 1), _row(0, half, 1)),
+            f"{tp4}: standard parametrization, largest stable learning rate",
+        ),
+        _make(
+            "ntk",
+            "NTP",
+            (_row(0, 0, 0, half), _row(half, 0, 0, 1), _row(half, 0, 0, half)),
+            "Jacot, Gabriel and Hongler 2018; for Adam, Tensor Programs IVb, 2.4.1",
+        ),
+        _make(
+            "mean-field",
+            "MF",
+            (_row(0, 0, -1, 0), _row(1, 0, -2), _row(1, 0, -1, 0)),
+            "mean-field parametrization, one hidden layer",
+            max_depth=1,
+        ),
+        _make(
+            "ip",
+            "IP",
+            (_row(0, 0, -1), _row(1, 0, -2), _row(1, 0, -1)),
+            f"{ip}: integrable parametrization",
+        ),
+        _make(
+            "ip-llr",
+            "IP-LLR",
+            (
+                _row(0, 0, -1, c_first=_first(-half, -half)),
+                _row(1, 0, -2, c_first=_first(-1, -half)),
+                _row(1, 0, -1, c_first=_first(-half, -half)),
+            ),
+            f"{ip}: large learning rates at the first step",
+        ),
+        _make(
+            "ip-bias",
+            "IP-bias",
+            (
+                _row(0, 0, -1, c_first=_first(-half, -half)),
+                _row(1, 0, -2, c_first=_first(-2, -half, half)),
+                _row(1, 0, -1),
+            ),
+            f"{ip}: large learning rates at the first step, for networks with biases",
+            bias=_row(0, 0, -1, c_first=_first(-1, -half, half)),
+        ),
+        _make(
+            "ip-non-centred",
+            "IP-non-centred",
+            (
+                _row(0, 0, -1),
+                _row(1, 0, -2, mean=Fraction(1)),
+                _row(1, 0, -1, mean=Fraction(1)),
+            ),
+            f"{ip}: integrable parametrization whose weights start with mean one",
+        ),
+        _make("mup", "μP", mup, f"{tp4}: maximal update; for Adam, IVb, Def. 2.5.1"),
+        _make(
+            "hp",
+            "HP",
+            (mup[0], replace(mup[1], retained=half), mup[2]),
+            f"{ip}: μP whose hidden weights shrink to IP's after the first step",
+        ),
+        _make(
+            "hpz",
+            "HPZ",
+            (mup[0], replace(mup[1], retained=None), mup[2]),
+            f"{ip}: μP whose hidden weights keep only their first update",
+        ),
+    )
+    return {p.name: p for p in tables}
+
+
+def get(name: str) -> Parametrization:
+    """Return a parametrization of the catalogue.
+
+    Raises:
+        ParametrizationError: there is none of that name.
+    """
+    tables = catalogue()
+    if name not in tables:
+        raise ParametrizationError(
+            f"no parametrization is called {name!r}; there are {', '.join(tables)}"
+        )
+    return tables[name]
+
+
+def table(names: Iterable[str] | None = None) -> str:
+    r"""Print parametrizations as the literature does: $(a, b, c)$ for each role.
+
+    Example:
+        >>> print(table(["ntk", "mup"]))
+        parametrization  input (a, b, c)   hidden (a, b, c)  output (a, b, c)
+        NTP              (0, 0, 0)         (1/2, 0, 0)       (1/2, 0, 0)
+        μP               (-1/2, 1/2, 0)    (0, 1/2, 0)       (1/2, 1/2, 0)
+    """
+    chosen = [get(name) for name in (catalogue() if names is None else names)]
+    rows = [["parametrization", *(f"{role} (a, b, c)" for role in Role)]]
+    rows += [
+        [p.label, *(f"({e.a}, {e.b}, {e.c})" for _, e in p.exponents)] for p in chosen
+    ]
+    return "\n".join(f"{r[0]:<17}{r[1]:<18}{r[2]:<18}{r[3]}".rstrip() for r in rows)

@@ -1,0 +1,118 @@
+"""What a network computes: features of inputs layer by layer, and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from widthlab.model import MLP
+from widthlab.probes.rows import (
+    Row,
+    Rows,
+    check_inputs,
+    relative_change,
+    root_mean_square,
+    smallest_eigenvalue,
+)
+from widthlab.training import Data
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    r"""Features of the first training inputs: change, Gram spectrum, coordinates.
+
+    With $H_t \in R^{P \times n}$ the features of $P$ inputs in one layer at step $t$:
+
+    - `feature_change`: mean over inputs of $\|h_t - h_0\| / \|h_0\|$, O(1) in width
+      where features are learnt (Chen et al. 2025, first figure);
+    - `lambda_min`: smallest eigenvalue of $H_t H_t^\top / n$;
+    - `lambda_min_joint`: the same for $[H_0; H_t]$, the $2P$ features of both times;
+    - `rms`, `rms_change`: root mean square of the coordinates of $h_t$ and $h_t - h_0$.
+
+    Each is given for activations $x^l$ under these names and for pre-activations $h^l$
+    with `pre_` in front. `output_rms` and `output_rms_change` describe the network's
+    output.
+
+    Attributes:
+        inputs: number $P$ of inputs. Widths must be at least $2P$, or the joint Gram
+            matrix is singular for want of dimensions.
+    """
+
+    inputs: int = 16
+    name: ClassVar[str] = "features"
+
+    def measure(
+        self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
+    ) -> dict[str, Any]:
+        """Return pre-activations, activations and outputs of the inputs."""
+        del initial, loss
+        seen = model.features(data.x_train[: self.inputs])
+        return {
+            "pre_": seen.preactivations,
+            "": seen.activations,
+            "output": (seen.output,),
+        }
+
+    def rows(self, history: Sequence[Any]) -> Rows:
+        """Compare each checkpoint with the first one."""
+        return [list(self._rows_at(history[0], seen)) for seen in history]
+
+    def _rows_at(self, first: Any, now: Any) -> Iterator[Row]:
+        for kind in ("pre_", ""):
+            for layer, (start, end) in enumerate(
+                zip(first[kind], now[kind], strict=True), 1
+            ):
+                before = np.asarray(start, np.float64)
+                after = np.asarray(end, np.float64)
+                yield f"{kind}feature_change", layer, relative_change(before, after)
+                yield f"{kind}lambda_min", layer, smallest_eigenvalue(after)
+                joint = np.concatenate([before, after])
+                yield f"{kind}lambda_min_joint", layer, smallest_eigenvalue(joint)
+                yield f"{kind}rms", layer, root_mean_square(after)
+                yield f"{kind}rms_change", layer, root_mean_square(after - before)
+        before = np.asarray(first["output"][0], np.float64)
+        after = np.asarray(now["output"][0], np.float64)
+        yield "output_rms", 0, root_mean_square(after)
+        yield "output_rms_change", 0, root_mean_square(after - before)
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """The outputs $f(x_i)$ of the network on the first training inputs.
+
+    Rows are `output[i,k]`, coordinate $k$ of the output on input $i$, both counted from
+    0, and `output_mean_abs`, the mean of $|f_k(x_i)|$ over both. Their layer is 0.
+
+    Attributes:
+        inputs: number of inputs.
+    """
+
+    inputs: int = 16
+    name: ClassVar[str] = "outputs"
+
+    def __post_init__(self) -> None:
+        """Refuse to look at no input."""
+        check_inputs(self.inputs)
+
+    def measure(
+        self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
+    ) -> dict[str, Any]:
+        """Return the outputs."""
+        del initial, loss
+        return {"output": model(data.x_train[: self.inputs])}
+
+    def rows(self, history: Sequence[Any]) -> Rows:
+        """Return a row for each number, and their mean magnitude."""
+        out: Rows = []
+        for seen in history:
+            values = np.asarray(seen["output"], np.float64)
+            found: list[Row] = [
+                (f"output[{i},{k}]", 0, float(value))
+                for (i, k), value in np.ndenumerate(values)
+            ]
+            found.append(("output_mean_abs", 0, float(np.mean(np.abs(values)))))
+            out.append(found)
+        return out

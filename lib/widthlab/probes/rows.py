@@ -1,0 +1,46 @@
+"""The rows that probes make on the host, and the numbers in several of them."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+Row = tuple[str, int, float]
+"""Quantity, layer, value."""
+
+Rows = list[list[Row]]
+"""For each checkpoint, its rows."""
+
+
+def check_inputs(inputs: int, least: int = 1) -> None:
+    """Refuse a number of inputs that a probe cannot be measured on."""
+    if inputs < least:
+        raise ValueError(f"inputs is {inputs}; it must be at least {least}")
+
+
+def relative_change(
+    before: Float[np.ndarray, "inputs width"], after: Float[np.ndarray, "inputs width"]
+) -> float:
+    r"""Return the mean over inputs of $\|h_t - h_0\| / \|h_0\|$."""
+    moved = np.linalg.norm(after - before, axis=-1)
+    return float(np.mean(moved / np.linalg.norm(before, axis=-1)))
+
+
+def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:
+    r"""Return the smallest eigenvalue of $H H^\top / n$, in float64.
+
+    It is the squared smallest singular value of $H / \sqrt n$ (taken from the
+    triangular factor of $H^\top$), which is more exact than the product's spectrum.
+    """
+    if not np.all(np.isfinite(features)):
+        return float("nan")
+    inputs, width = features.shape
+    if width < inputs:
+        return 0.0
+    triangular = np.linalg.qr(features.T, mode="r")
+    return float(np.linalg.svd(triangular, compute_uv=False)[-1] ** 2 / width)
+
+
+def root_mean_square(values: Float[np.ndarray, " ..."]) -> float:
+    """Return the root mean square of all entries."""
+    return float(np.sqrt(np.mean(np.square(values))))
