@@ -2,6 +2,7 @@
 
 python benchmarks/training.py              all readings, about five minutes on two cores
 python benchmarks/training.py --quick      three widths, short readings
+python benchmarks/training.py --case integrable   one line only; --help lists the names
 python benchmarks/training.py --layouts    the layouts that the engine chooses from
 
 Every ratio comes from one process: repetitions of the two sides and of a large matrix
@@ -52,6 +53,13 @@ class Case:
     members: int = 1
     depth: int = 3
     batch: int = 64
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            members = f"-members{self.members}" if self.members > 1 else ""
+            name = f"width{self.width}-depth{self.depth}-batch{self.batch}{members}"
+            object.__setattr__(self, "name", name)
 
     @property
     def shape(self) -> Shape:
@@ -93,12 +101,16 @@ class Kernels:
         return [layer.kernel[...] for layer in model.layers]
 
 
+# The sizes in the experiments of Hajjar, Chizat and Giraud 2024 on integrable
+# parametrizations: L = 6, m = 1024, B = 512.
+INTEGRABLE = Case(1024, depth=6, batch=512, name="integrable")
+
+
 def cases(widths: Sequence[int], quick: bool) -> list[Case]:
     """Single runs, sweeps of 32 members where they fit, and one deep network."""
     singles = [Case(w) for w in widths]
     sweeps = [Case(w, members_that_fit(w)) for w in widths if w <= 2048]
-    deep = [] if quick else [Case(1024, depth=6, batch=512)]
-    return singles + sweeps + deep
+    return singles + sweeps + ([] if quick else [INTEGRABLE])
 
 
 def members_that_fit(width: int) -> int:
@@ -350,6 +362,7 @@ def measure(case: Case, seconds: float, repetitions: int, with_torch: bool) -> d
     flops = case.members * case.shape.flops * case.batch / mine
     products = products_rate(case, seconds / 2)
     reading = {
+        "name": case.name,
         "depth": case.depth,
         "width": case.width,
         "batch": case.batch,
@@ -471,9 +484,16 @@ def facts() -> dict[str, Any]:
     }
 
 
-def main() -> None:
+def command_line(named: dict[str, Case]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--widths", type=int, nargs="+", help="widths to measure")
+    lines = parser.add_mutually_exclusive_group()
+    lines.add_argument("--widths", type=int, nargs="+", help="widths to measure")
+    lines.add_argument(
+        "--case",
+        choices=named,
+        metavar="NAME",
+        help=f"measure only this line; one of {', '.join(named)}",
+    )
     parser.add_argument("--quick", action="store_true", help="short, less exact")
     parser.add_argument("--no-torch", action="store_true", help="the engine alone")
     parser.add_argument("--layouts", action="store_true", help="compare layouts only")
@@ -485,7 +505,12 @@ def main() -> None:
         help="how long to wait, in all, for other processes (default %(default).0f)",
     )
     parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    named = {case.name: case for case in cases(WIDTHS, quick=False)}
+    options = command_line(named)
     Quiet.seconds_left = options.patience
     training.use_all_cores()
     with_torch = torch is not None and not options.no_torch
@@ -509,7 +534,8 @@ def main() -> None:
         shown = ", ".join(f"{side} {rate:.0f}" for side, rate in rates.items())
         print(f"float32 products of size {SQUARE}, GFLOP/s: {shown}\n{HEADER}")
         report["readings"] = []
-        for case in cases(widths, options.quick):
+        table = cases(widths, options.quick)
+        for case in [named[options.case]] if options.case else table:
             reading = measure(case, seconds, repetitions, with_torch)
             report["readings"].append(reading)
             print(line(reading), flush=True)

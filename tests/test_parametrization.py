@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from widthlab import parametrization as module
 from widthlab.parametrization import (
-    DepthLinear,
     Exponents,
+    Linear,
     Parametrization,
     ParametrizationError,
     Role,
@@ -32,7 +32,11 @@ EFFECTIVE = {
     "ntk": ((0, HALF, HALF), (0, -1, -1)),
     "ip": ((0, 1, 1), (1, 0, -1)),
     "ip-llr": ((0, 1, 1), (1, 0, -1)),
+    "ip-bias": ((0, 1, 1), (1, 0, -1)),
+    "ip-non-centred": ((0, 1, 1), (1, 0, -1)),
     "mup": ((0, HALF, 1), (1, 0, -1)),
+    "hp": ((0, HALF, 1), (1, 0, -1)),
+    "hpz": ((0, HALF, 1), (1, 0, -1)),
 }
 # Tensor Programs IV, Table 1, and Hajjar et al. 2024: a, b and c as printed.
 PRINTED = {
@@ -41,7 +45,11 @@ PRINTED = {
     "ntk": ((0, 0), (HALF, 0), (HALF, 0), (0, 0, 0)),
     "ip": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
     "ip-llr": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
+    "ip-bias": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
+    "ip-non-centred": ((0, 0), (1, 0), (1, 0), (-1, -2, -1)),
     "mup": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
+    "hp": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
+    "hpz": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
 }
 # Tensor Programs IVb, Section 2: in effective form an entrywise-normalised update of a
 # matrix is n^-e, so that features (input, hidden) and output (output) move by n^-r and
@@ -101,11 +109,126 @@ def test_what_tells_the_tables_apart():
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 6, 7])
 def test_first_step_of_large_learning_rates(depth):
-    found = [get("ip-llr")[role].first(depth) for role in Role]
-    assert found == [-F(depth + 1, 2), -F(depth + 2, 2), -F(depth + 1, 2)]
+    for layer in range(1, depth + 2):
+        found = [get("ip-llr")[role].first(depth, layer) for role in Role]
+        assert found == [-F(depth + 1, 2), -F(depth + 2, 2), -F(depth + 1, 2)]
+        rows = [get("mup")[role] for role in Role]
+        assert all(row.first(depth, layer) == row.c for row in rows)
     later = [get("ip-llr")[role].c for role in Role]
     assert later == [get("ip")[role].c for role in Role] == [-1, -2, -1]
-    assert all(get("mup")[role].first(depth) == get("mup")[role].c for role in Role)
+
+
+def roles(depth):
+    return list(
+        enumerate([Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT], 1)
+    )
+
+
+# Hajjar et al. 2024, Section 6: c of the first step, layers 1 to L + 1.
+FIRST_WITH_BIASES = {
+    3: (("-2", "-5/2", "-2", "-1"), ("-2", "-3/2", "-1", "0")),
+    6: (
+        ("-7/2", "-4", "-7/2", "-3", "-5/2", "-2", "-1"),
+        ("-7/2", "-3", "-5/2", "-2", "-3/2", "-1", "0"),
+    ),
+}
+
+
+@pytest.mark.parametrize("depth", FIRST_WITH_BIASES)
+def test_exponents_of_ip_bias(depth):
+    table = get("ip-bias")
+    rows = [(layer, table[role], table.biases(role)) for layer, role in roles(depth)]
+    matrices, biases = FIRST_WITH_BIASES[depth]
+    assert [w.first(depth, layer) for layer, w, _ in rows] == [F(c) for c in matrices]
+    assert [b.first(depth, layer) for layer, _, b in rows] == [F(c) for c in biases]
+    # Then naive, with biases that have no multiplier and start at order one.
+    assert [w.c for _, w, _ in rows] == [-1, *[-2] * (depth - 1), -1]
+    assert [b.c for _, _, b in rows] == [*[-1] * depth, 0]
+    assert [(w.a, w.b) for _, w, _ in rows] == [(0, 0), *[(1, 0)] * depth]
+    assert {(b.a, b.b) for _, _, b in rows} == {(0, 0)}
+
+
+@pytest.mark.parametrize("width", [1, 16, 256])
+def test_biases_are_trained_with_their_own_exponents(width):
+    depth, table = 6, get("ip-bias")
+    for layer, role in roles(depth):
+        sizes = {**size(role, width), "depth": depth, "layer": layer}
+        found = table.scales(role, bias=True, lr=0.5, gain=3.0, **sizes)
+        first, later = F(FIRST_WITH_BIASES[depth][1][layer - 1]), layer <= depth
+        # Behind the output there are as many as outputs, whatever the width.
+        n = width if layer <= depth else 1
+        assert dataclasses.astuple(found) == pytest.approx(
+            (3.0, 0.0, 1.0, 0.5 * n**later, 0.5 * n ** -float(first), 1.0)
+        )
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "ip-bias"])
+def test_biases_are_those_of_the_input_by_default(name):
+    table = get(name)
+    assert table.bias is None
+    for role in (Role.INPUT, Role.HIDDEN):
+        assert table.biases(role) == table[Role.INPUT].effective()
+    depth = 1 if name == "mean-field" else 3
+    for width in (8, 512):
+        found = table.scales(Role.OUTPUT, **size(Role.OUTPUT, width), bias=True)
+        assert dataclasses.astuple(found) == (1.0, 0.0, 1.0, 1.0, 1.0, 1.0)
+        # A vector of biases is a column of the input layer's matrix.
+        here, there = (
+            table.scales(role, fan_in=4, fan_out=width, depth=depth, bias=bias)
+            for role, bias in ((Role.HIDDEN, True), (Role.INPUT, False))
+        )
+        std = there.std * there.multiplier
+        assert here.std * here.multiplier == pytest.approx(std)
+        assert here.lr == pytest.approx(there.lr * there.multiplier**2)
+
+
+def test_non_centred_weights_are_naive_but_for_their_mean():
+    naive, table = get("ip"), get("ip-non-centred")
+    assert [table[role].mean for role in Role] == [0, 1, 1]
+    assert all(get(n)[r].mean == 0 for n in NAMES if n != table.name for r in Role)
+    for role in Role:
+        assert dataclasses.replace(table[role], mean=F(0)) == naive[role]
+
+
+@pytest.mark.parametrize("base", [1, 16, 64])
+@pytest.mark.parametrize("width", [16, 64, 1024])
+def test_the_mean_in_the_forward_pass_is_one_over_the_width(base, width):
+    """Not a matter of the base width: a mean adds up over all inputs of a neuron."""
+    for role, mean in zip(Role, (0.0, 1 / width, 1 / width), strict=True):
+        for gain in (1.0, 2.0):
+            found = get("ip-non-centred").scales(
+                role, **size(role, width), base_width=base, gain=gain
+            )
+            assert found.mean * found.multiplier == pytest.approx(mean)
+
+
+@pytest.mark.parametrize("name", ["hp", "hpz"])
+def test_hybrids_are_mup_but_for_the_hidden_weights_that_stay(name):
+    mup, table = get("mup"), get(name)
+    for role in Role:
+        assert dataclasses.replace(table[role], retained=F(0)) == mup[role]
+    kept = {"hp": HALF, "hpz": None}[name]
+    assert [table[role].retained for role in Role] == [0, kept, 0]
+    others = [get(n) for n in NAMES if n not in ("hp", "hpz")]
+    assert all(p[role].retained == 0 for p in others for role in Role)
+
+
+@pytest.mark.parametrize("base", [1, 64])
+@pytest.mark.parametrize("width", [64, 100, 4096])
+def test_what_hybrids_keep_of_the_initial_weights(width, base):
+    """HP: what integrable weights are at that width. HPZ: nothing. Hidden ones only."""
+    for role in Role:
+        hp, hpz, mup, ip = (
+            get(name).scales(role, **size(role, width), base_width=base, depth=3)
+            for name in ("hp", "hpz", "mup", "ip")
+        )
+        if role is not Role.HIDDEN:
+            assert hp == hpz == mup and mup.retained == 1.0
+            continue
+        there = ip.std * ip.multiplier
+        assert hp.multiplier * hp.std * hp.retained == pytest.approx(there)
+        assert hpz.retained == 0.0
+        assert dataclasses.replace(hp, retained=1.0) == mup
 
 
 @pytest.mark.parametrize("name", ADAM)
@@ -127,7 +250,10 @@ def test_shifting_stays_in_the_class(name, theta):
     moved = original.shifted(theta)
     assert moved.equivalent(original)
     assert moved.canonical() == original.canonical()
-    assert moved.shifted({role: -t for role, t in theta.items()}) == original
+    # A shift spells out what the biases are, since they do not move with the input row.
+    back = moved.shifted({role: -t for role, t in theta.items()})
+    assert back == original.shifted({})
+    assert back == dataclasses.replace(original, bias=original.biases(Role.INPUT))
     for role in Role:
         old, new = original[role], moved[role]
         assert (new.a, new.b, new.c) == (
@@ -135,6 +261,30 @@ def test_shifting_stays_in_the_class(name, theta):
             old.b - theta[role],
             old.c - 2 * theta[role],
         )
+
+
+@given(st.sampled_from(NAMES), thetas, st.integers(1, 6))
+def test_the_class_keeps_biases_and_the_first_step(name, theta, depth):
+    original = get(name)
+    for moved, by in (
+        (original.shifted(theta), theta),
+        (original.canonical(), {role: -original[role].a for role in Role}),
+    ):
+        for layer, role in roles(depth):
+            assert moved.biases(role) == original.biases(role)
+            assert moved[role].mean == original[role].mean
+            assert moved[role].retained == original[role].retained
+            assert (
+                moved[role].first(depth, layer)
+                == original[role].first(depth, layer) - 2 * by[role]
+            )
+
+
+def test_biases_tell_classes_apart():
+    table = get("ip-bias")
+    assert not dataclasses.replace(table, bias=None).equivalent(table)
+    spelt = dataclasses.replace(get("ip"), bias=get("ip").biases(Role.INPUT))
+    assert spelt.equivalent(get("ip"))
 
 
 @given(st.sampled_from(NAMES), thetas, thetas)
@@ -175,27 +325,31 @@ def test_a_mutated_exponent_leaves_the_class(role, letter):
     st.sampled_from([1, 16, 64]),
     st.integers(1, 4096),
     st.integers(1, 6),
+    st.booleans(),
 )
 def test_what_training_sees_is_the_same_all_over_a_class(
-    name, theta, base, width, depth
+    name, theta, base, width, depth, bias
 ):
     """Init of the product and its SGD step; under Adam, the step of the product."""
     depth = 1 if name == "mean-field" else depth
-    for role in Role:
+    for layer, role in roles(depth):
+        sizes = {**size(role, width), "depth": depth, "layer": layer, "bias": bias}
         old, new = (
-            p.scales(role, **size(role, width), base_width=base, depth=depth)
+            p.scales(role, **sizes, base_width=base)
             for p in (get(name), get(name).shifted(theta))
         )
+        assert old.retained == new.retained
         for invariant in (
             lambda s: s.std * s.multiplier,
+            lambda s: s.mean * s.multiplier,
             lambda s: s.lr * s.multiplier**2,
             lambda s: s.first_lr * s.multiplier**2,
         ):
             assert math.isclose(invariant(old), invariant(new), rel_tol=1e-9)
-        if get(name)[role].c_adam is None:
+        if (get(name).biases(role) if bias else get(name)[role]).c_adam is None:
             continue
         old, new = (
-            p.scales(role, **size(role, width), base_width=base, depth=depth, adam=True)
+            p.scales(role, **sizes, base_width=base, adam=True)
             for p in (get(name), get(name).shifted(theta))
         )
         assert math.isclose(
@@ -220,13 +374,13 @@ def test_all_coincide_at_the_base_width(adam):
     ]
     assert len(tables) > 2
     for role in Role:
-        kinds = {
-            p.scales(role, **size(role, 64), lr=0.5, base_width=64, adam=adam)
-            for p in tables
-        }
-        (scales,) = kinds
         std = 1.0 if role is Role.INPUT else 64**-0.5
-        assert dataclasses.astuple(scales) == (std, 1.0, 0.5, 0.5)
+        for p in tables:
+            scales = p.scales(role, **size(role, 64), lr=0.5, base_width=64, adam=adam)
+            # But for a mean, and for initial weights that are taken out.
+            mean = float(p[role].mean) / 64
+            kept = 0.0 if p[role].retained is None else 1.0
+            assert dataclasses.astuple(scales) == (std, mean, 1.0, 0.5, 0.5, kept)
 
 
 def test_base_width_only_moves_constants():
@@ -271,12 +425,52 @@ def test_json_round_trip(name, theta):
     assert Parametrization.from_json(json.loads(text)) == original
 
 
-def test_json_keeps_depth_rules():
+@pytest.mark.parametrize("name", NAMES)
+def test_json_round_trip_of_the_catalogue(name):
+    table = get(name)
+    data = json.loads(json.dumps(table.to_json()))
+    assert Parametrization.from_json(data) == table
+    assert (data["bias"] is None) == (name != "ip-bias")
+
+
+def test_what_json_may_leave_out():
+    data = get("ip-llr").to_json()
+    del data["bias"]
+    for row in data["exponents"].values():
+        del row["mean"], row["retained"]
+        row["c_first"] = row["c_first"][:2]
+    assert Parametrization.from_json(data) == get("ip-llr")
+
+
+@pytest.mark.parametrize("retained", [F(2, 5), None])
+def test_json_keeps_depth_rules(retained):
     row = Exponents(
-        F(1, 3), F(-2, 7), F(0), DepthLinear(F(1, 9), F(-1)), F(5), F(1, 2), F(3, 2)
+        F(1, 3),
+        F(-2, 7),
+        F(0),
+        Linear(F(1, 9), F(-1), F(2, 3)),
+        F(5),
+        F(1, 2),
+        F(3, 2),
+        F(-7, 4),
+        retained,
     )
-    deep = Parametrization("x", "y", tuple((role, row) for role in Role), max_depth=3)
-    assert Parametrization.from_json(deep.to_json()) == deep
+    rows = tuple((role, row) for role in Role)
+    deep = Parametrization("x", "y", rows, bias=row, max_depth=3)
+    assert Parametrization.from_json(json.loads(json.dumps(deep.to_json()))) == deep
+
+
+@pytest.mark.parametrize(
+    ("const", "depth", "layer", "expected"),
+    [
+        (F(5, 3), F(0), F(0), F(5, 3)),
+        (-HALF, -HALF, F(0), F(-7, 2)),
+        (F(-2), -HALF, HALF, F(-4)),
+    ],
+)
+def test_linear_exponents(const, depth, layer, expected):
+    assert Linear(const, depth, layer).at(6, 2) == expected
+    assert Linear(const).at(6, 2) == const
 
 
 def test_the_printed_table_has_one_line_for_each_name():
@@ -284,7 +478,8 @@ def test_the_printed_table_has_one_line_for_each_name():
     assert [line.split("  ")[0] for line in lines[1:]] == [
         get(name).label for name in NAMES
     ]
-    assert "(-1/2, 1/2, 0)    (0, 1/2, 0)       (1/2, 1/2, 0)" in lines[-1]
+    mup = lines[1 + NAMES.index("mup")]
+    assert "(-1/2, 1/2, 0)    (0, 1/2, 0)       (1/2, 1/2, 0)" in mup
 
 
 # --- what is refused -------------------------------------------------------------
@@ -314,14 +509,16 @@ def test_a_table_needs_each_role_once(roles):
     assert "'mine'" in str(error.value) and "hidden" in str(error.value)
 
 
-@pytest.mark.parametrize("letter", ["a", "b", "c"])
-def test_exponents_are_exact(letter):
+@pytest.mark.parametrize(
+    "name", ["a", "b", "c", "depth_multiplier", "depth_lr", "mean"]
+)
+@pytest.mark.parametrize("value", [0.5, 1])
+def test_exponents_are_exact(name, value):
     # Past the type checker of the tests, as a caller without one would.
     row = dataclasses.replace(get("mup")[Role.HIDDEN])
-    object.__setattr__(row, letter, 0.5)
-    rows = [(r, row if r is Role.HIDDEN else get("mup")[r]) for r in Role]
-    with pytest.raises(ParametrizationError, match=f"{letter} of the hidden.*Fraction"):
-        Parametrization("mine", "mine", tuple(rows))
+    object.__setattr__(row, name, value)
+    with pytest.raises(ParametrizationError, match=f"{name} is {value}.*Fraction"):
+        row.__post_init__()
 
 
 def test_mean_field_is_shallow():
@@ -329,7 +526,7 @@ def test_mean_field_is_shallow():
         get("mean-field").scales(Role.OUTPUT, fan_in=4, fan_out=1, depth=2)
 
 
-@pytest.mark.parametrize("name", ["ip", "ip-llr"])
+@pytest.mark.parametrize("name", ["ip", "ip-llr", "ip-bias", "ip-non-centred"])
 def test_no_adam_without_exponents(name):
     with pytest.raises(ParametrizationError, match="Adam") as error:
         get(name).scales(Role.HIDDEN, fan_in=4, fan_out=4, adam=True)

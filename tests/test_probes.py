@@ -397,12 +397,12 @@ def test_spreads_and_ranks_are_those_of_scaled_features():
 
 
 def test_rms_on_the_device_does_not_underflow():
-    values = np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32)
-    small = device_rms(jnp.asarray(values * np.float32(2.0**-100)))
-    assert float(small) == float(device_rms(jnp.asarray(values))) * 2.0**-100
-    assert float(small) == pytest.approx(root_mean_square(values) * 2.0**-100, rel=1e-6)
-    assert float(device_rms(jnp.zeros((2, 3)))) == 0
-    assert np.isnan(float(device_rms(jnp.full((2, 3), jnp.inf))))
+    values = np.random.default_rng(0).standard_normal((4, 3))
+    small = float(device_rms(jnp.asarray(values * 2.0**-600)))
+    assert small == float(device_rms(jnp.asarray(values))) * 2.0**-600
+    assert small * 2.0**600 == pytest.approx(root_mean_square(values), rel=1e-14)
+    assert float(device_rms(jnp.zeros((4, 3)))) == 0
+    assert np.isnan(float(device_rms(jnp.full((4, 3), jnp.inf))))
 
 
 def test_rank():

@@ -6,23 +6,41 @@ inner product over $n$ coordinates gains $n^{1/2}$ if its factors are independen
 Gaussian matrix at initialisation) and $n$ if they are correlated (an update
 $dh\,x^\top$ acting on the next $x$). Running that recursion for a few steps
 classifies a parametrization: Tensor Programs IV, Theorem 3.4 and Section 3, for tables
-with a single $c$; here also for learning rates that differ between layers, and for a
-first step of its own.
+with a single $c$; here also for learning rates that differ between layers, a first step
+of its own, weights whose mean is not zero, initial weights that shrink after the first
+step, and biases (all of these in Hajjar, Chizat and Giraud 2024).
 
 The recursion takes activations that are linear near zero and whose derivative does not
-vanish there (tanh, GELU, ReLU ...), and an error signal of order one. It counts the
-inputs of a layer before and after a step as correlated: an upper bound, which an odd
-activation does not attain in the large first step of IP-LLR. Layers from the third on
-then move less by $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
+vanish there (tanh, GELU, ReLU ...), and an error signal of order one. Two of its terms
+are upper bounds, which non-negative activations attain and odd ones may not:
+
+- It counts the inputs of a layer before and after a step as correlated. In the large
+  first step of IP-LLR those of an odd activation are not, and layers from the third on
+  then move less by $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
+- It lets weights of non-zero mean gain $n$ on every vector, as if that had a mean too.
+  Odd activations of the centred first layer have none: behind them it is $n^{1/2}$.
+
+Exponents do not tell whether a signal depends on the input. Biases of order one hide it
+from the deep layers of integrable parametrizations, whatever their verdict.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from widthlab.parametrization import HALF, Parametrization, Role
+from widthlab.parametrization import (
+    HALF,
+    Exponents,
+    Parametrization,
+    ParametrizationError,
+    Role,
+)
+
+ZERO = Fraction(0)
+BIASES = ("none", "input", "all")
 
 
 class Regime(enum.StrEnum):
@@ -47,6 +65,10 @@ class Verdict:
         relative_change: the same relative to the size of $h^l$ at initialisation.
         output_change: exponent of the change of the output after training.
         r: features move by $n^{-r}$ (the largest over the layers).
+        gradient: exponents of the coordinates of $\partial\mathcal{L}/\partial h^l$ of
+            one example at initialisation, $l = 1, \dots, L$.
+        first_update: exponents of $\|\Delta W^l(1)\|_F$, the first update of the matrix
+            that multiplies the activations, $l = 1, \dots, L + 1$.
     """
 
     regime: Regime
@@ -57,87 +79,130 @@ class Verdict:
     relative_change: tuple[Fraction, ...]
     output_change: Fraction
     r: Fraction
+    gradient: tuple[Fraction, ...]
+    first_update: tuple[Fraction, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
-    """Exponents of one weight matrix in effective form (no multiplier)."""
+class _Weights:
+    """Exponents of a matrix, or of a vector of biases, in effective form (a = 0).
 
-    role: Role
-    b: Fraction
-    c: Fraction
-    c_first: Fraction
+    Attributes:
+        layer: place, from 1 to L + 1; the matrix maps x^(layer - 1) to h^layer.
+        row: exponents without multiplier.
+        first: learning-rate exponent of the first step.
+        wide_in: the input has n coordinates, over which products sum.
+        wide_out: the output has.
+        bias: the input is the constant 1.
+    """
 
-    @property
-    def random(self) -> Fraction:
-        """Gain of the Gaussian initial matrix, acting on a vector."""
-        return -self.b if self.role is Role.INPUT else HALF - self.b
+    layer: int
+    row: Exponents
+    first: Fraction
+    wide_in: bool
+    wide_out: bool
+    bias: bool = False
 
-    @property
-    def overlap(self) -> int:
-        """Gain of an inner product of two correlated inputs of this matrix."""
-        return 0 if self.role is Role.INPUT else 1
+    def input(self, signals: Sequence[Fraction]) -> Fraction:
+        """Size of what the weights act on, among x^0, ..., x^L."""
+        return ZERO if self.bias else signals[self.layer - 1]
+
+    def start(self, wide: bool) -> Fraction:
+        """Gain of the initial weights on a vector, which has n coordinates if wide."""
+        if not wide:
+            return -self.row.b
+        return (Fraction(1) if self.row.mean else HALF) - self.row.b
+
+    def kept(self, step: int) -> list[Fraction]:
+        """Share of the initial weights that is there at a step; empty if none is."""
+        if step == 0:
+            return [ZERO]
+        return [] if self.row.retained is None else [-self.row.retained]
+
+    def update(
+        self, step: int, x: Sequence[Fraction], dh: Sequence[Fraction]
+    ) -> Fraction:
+        """Entries of the update of a step, a learning rate times dh x^T."""
+        c = self.first if step == 0 else self.row.c
+        return dh[self.layer - 1] + self.input(x) - c
 
 
-def _layers(parametrization: Parametrization, depth: int) -> list[_Layer]:
+def _layers(
+    parametrization: Parametrization, depth: int, biases: str
+) -> list[list[_Weights]]:
+    """The matrix of each layer, and its biases behind it where there are some."""
     roles = [Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT]
-    out = []
-    for role in roles:
+    with_biases = {"none": 0, "input": 1, "all": len(roles)}[biases]
+    layers = []
+    for layer, role in enumerate(roles, 1):
+        wide = role is not Role.INPUT, role is not Role.OUTPUT
         row = parametrization[role].effective()
-        out.append(_Layer(role, row.b, row.c, row.first(depth)))
-    return out
+        layers.append([_Weights(layer, row, row.first(depth, layer), *wide)])
+        if layer <= with_biases:
+            row = parametrization.biases(role).effective()
+            first = row.first(depth, layer)
+            layers[-1].append(_Weights(layer, row, first, False, wide[1], bias=True))
+    return layers
 
 
 class _Recursion:
     """Exponents of forward signals x^0..x^L, f and backward signals dh^1..dh^L, df."""
 
-    def __init__(self, layers: list[_Layer]):
+    def __init__(self, layers: list[list[_Weights]]):
         self.layers = layers
         self.updates: list[tuple[list[Fraction], list[Fraction]]] = []
         self.forward, self.change = self._forward_pass()
         self.initial = self.forward
 
-    def _lr(self, layer: _Layer, step: int) -> Fraction:
-        return -(layer.c_first if step == 0 else layer.c)
+    def _updates(self, part: _Weights) -> list[Fraction]:
+        """Entries of the update of each step."""
+        return [part.update(step, *past) for step, past in enumerate(self.updates)]
+
+    def _kept(self, part: _Weights, wide: bool) -> list[Fraction]:
+        """Gain of what is left of the initial weights; empty if nothing is."""
+        return [part.start(wide) + share for share in part.kept(len(self.updates))]
+
+    def _carried(
+        self, part: _Weights, kept: list[Fraction], moved: list[Fraction | None]
+    ) -> list[Fraction]:
+        """Change of what the initial weights, or what is left of them, make."""
+        if self.updates and part.row.retained != 0:  # their first product goes away
+            return [*kept, part.start(part.wide_in) + part.input(self.initial)]
+        last = None if part.bias else moved[part.layer - 1]
+        return [] if last is None else [part.start(part.wide_in) + last]
 
     def _forward_pass(self) -> tuple[list[Fraction], list[Fraction | None]]:
-        sizes = [Fraction(0)]
+        sizes = [ZERO]
         moved: list[Fraction | None] = [None]  # None: exactly zero
         aligned: list[Fraction] = []
-        for index, layer in enumerate(self.layers):
-            learnt = [
-                self._lr(layer, step) + dh[index] + x[index] + sizes[-1] + layer.overlap
-                for step, (x, dh) in enumerate(self.updates)
-            ]
-            if layer.role is Role.OUTPUT:
+        for parts in self.layers:
+            start, learnt, carried = [], [], []
+            for part in parts:
+                x = part.input(sizes)
+                kept = [x + gain for gain in self._kept(part, part.wide_in)]
+                start += kept
+                learnt += [x + e + part.wide_in for e in self._updates(part)]
+                carried += self._carried(part, kept, moved)
+            matrix = parts[0]
+            aligned = [e + k for e in aligned for k in matrix.kept(len(self.updates))]
+            if not matrix.wide_out:
                 learnt += aligned
             elif learnt:
                 # What a layer learns points along its backward signal. To the output,
                 # its n coordinates therefore add up: no random sum with W_0 there.
-                aligned.append(max(learnt) + self.updates[0][1][index] + 1)
-            last = moved[-1]
-            carried = [] if last is None else [layer.random + last]
-            sizes.append(max([layer.random + sizes[-1], *learnt]))
+                aligned.append(max(learnt) + self.updates[0][1][matrix.layer - 1] + 1)
+            sizes.append(max([*start, *learnt]))
             moved.append(max([*learnt, *carried], default=None))
         return sizes, moved
 
     def _backward_pass(self) -> list[Fraction]:
-        sizes = [Fraction(0)]  # error signal at the output, of order one
-        for index in range(len(self.layers) - 1, 0, -1):
-            layer = self.layers[index]
+        sizes = [ZERO]  # error signal at the output, of order one
+        for matrix, *_ in self.layers[:0:-1]:
             # The output has finitely many coordinates: its matrix, transposed, adds
             # nothing by summing. Hidden coordinates sum as in the forward pass.
-            is_output = layer.role is Role.OUTPUT
-            random = -layer.b if is_output else layer.random
-            learnt = [
-                self._lr(layer, step)
-                + x[index]
-                + dh[index]
-                + sizes[0]
-                + (0 if is_output else 1)
-                for step, (x, dh) in enumerate(self.updates)
-            ]
-            sizes.insert(0, max([random + sizes[0], *learnt]))
+            wide = matrix.wide_out
+            gains = self._kept(matrix, wide) + [e + wide for e in self._updates(matrix)]
+            sizes.insert(0, max(gains) + sizes[0])
         return sizes
 
     def step(self) -> None:
@@ -145,8 +210,30 @@ class _Recursion:
         self.updates.append((self.forward, self._backward_pass()))
         self.forward, self.change = self._forward_pass()
 
+    def blown_up(self) -> bool:
+        """Tell whether a signal grows with width."""
+        return any(e > 0 for e in self.forward[1:])
 
-def classify(parametrization: Parametrization, depth: int, steps: int = 6) -> Verdict:
+    def first_update(self) -> tuple[Fraction, ...]:
+        """Frobenius norms of the first updates: entries by the root of their number."""
+        return tuple(
+            m.update(0, *self.updates[0]) + HALF * (m.wide_in + m.wide_out)
+            for m, *_ in self.layers
+        )
+
+
+def _regime(unstable: bool, hidden: Sequence[Fraction], output: Fraction) -> Regime:
+    """Name the limit by how far features and the output move."""
+    if unstable:
+        return Regime.UNSTABLE
+    if output < 0:
+        return Regime.TRIVIAL
+    return Regime.KERNEL if max(hidden) < 0 else Regime.FEATURE_LEARNING
+
+
+def classify(
+    parametrization: Parametrization, depth: int, steps: int = 6, biases: str = "none"
+) -> Verdict:
     r"""Classify a parametrization from its exponents alone.
 
     Args:
@@ -155,6 +242,11 @@ def classify(parametrization: Parametrization, depth: int, steps: int = 6) -> Ve
             their verdict with it.
         steps: steps of training after which sizes are read; an unstable one is read
             at the step at which it first blows up.
+        biases: which layers add biases: "none", "input" (the first) or "all". A bias of
+            the output alone moves it at order one: no such network is trivial.
+
+    Raises:
+        ParametrizationError: `biases` is none of the three.
 
     Example:
         >>> from widthlab import parametrization
@@ -163,37 +255,30 @@ def classify(parametrization: Parametrization, depth: int, steps: int = 6) -> Ve
         >>> [str(classify(parametrization.get("ip"), L).regime) for L in (2, 3)]
         ['feature learning', 'trivial']
     """
-    recursion = _Recursion(_layers(parametrization, depth))
-    history = []
+    if biases not in BIASES:
+        raise ParametrizationError(
+            f"biases is {biases!r}; it must be one of {', '.join(BIASES)}"
+        )
+    recursion = _Recursion(_layers(parametrization, depth, biases))
+    unstable = recursion.blown_up()
     for _ in range(steps):
         recursion.step()
-        history.append(recursion.forward)
-        if any(e > 0 for e in recursion.forward[1:]):
+        if recursion.blown_up():
+            unstable = True
             break  # exponents double from here on and say nothing more
-    start = recursion.initial
-    change = [c for c in recursion.change[1:] if c is not None]  # all, after a step
-    hidden = change[:-1]
-    blows_up = any(e > 0 for e in start[1:]) or any(
-        e > 0 for sizes in history for e in sizes[1:]
-    )
-    relative = tuple(c - p for c, p in zip(hidden, start[1:-1], strict=True))
-    if blows_up:
-        regime = Regime.UNSTABLE
-    elif change[-1] < 0:
-        regime = Regime.TRIVIAL
-    elif max(hidden) < 0:
-        regime = Regime.KERNEL
-    else:
-        regime = Regime.FEATURE_LEARNING
+    *start, output = recursion.initial[1:]
+    *hidden, moved = [c for c in recursion.change if c is not None]  # all but x^0
     return Verdict(
-        regime=regime,
-        stable_at_init=all(e == 0 for e in start[1:-1]) and start[-1] <= 0,
-        preactivation=tuple(start[1:-1]),
-        output=start[-1],
+        regime=_regime(unstable, hidden, moved),
+        stable_at_init=all(e == 0 for e in start) and output <= 0,
+        preactivation=tuple(start),
+        output=output,
         feature_change=tuple(hidden),
-        relative_change=relative,
-        output_change=change[-1],
+        relative_change=tuple(c - p for c, p in zip(hidden, start, strict=True)),
+        output_change=moved,
         r=-max(hidden),
+        gradient=tuple(recursion.updates[0][1][:-1]),
+        first_update=recursion.first_update(),
     )
 
 
