@@ -100,8 +100,9 @@ def test_every_parametrization_has_one_look():
     assert plots.COLOURS.keys() == plots.MARKERS.keys() == plots.LABELS.keys()
     for looks in (plots.COLOURS, plots.MARKERS, plots.LABELS):
         assert len(set(looks.values())) == len(looks)
-    for name, parametrization in catalogue().items():
-        assert plots.LABELS[name] == parametrization.label
+    drawn = [table for name, table in catalogue().items() if name != "hp"]
+    for parametrization in drawn:  # HP trains the functions of IP-LLR
+        assert plots.LABELS[parametrization.name] == parametrization.label
 
 
 def texts(legend):

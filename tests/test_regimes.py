@@ -137,6 +137,19 @@ def test_initial_weights_that_grow_after_the_first_step():
     assert classify(still, 3, 1).feature_change == (-HALF, 0, 0)
 
 
+def test_what_the_first_layer_learns_passes_through_the_initial_weights():
+    """With nothing else learning, a network that loses those loses its output too."""
+    verdicts = []
+    for name in ("mup", "hp", "hpz"):
+        table = get(name)
+        for role in (Role.HIDDEN, Role.OUTPUT):
+            table = table.mutated(role, c=F(4))
+        verdicts.append(classify(table, 3, steps=1))
+    assert [v.feature_change[0] for v in verdicts] == [0, 0, 0]
+    # What is left of the change is the initial output, of order n^-1/2.
+    assert [v.output_change for v in verdicts] == [0, -HALF, -HALF]
+
+
 @pytest.mark.parametrize("depth", [2, 3, 5])
 def test_biases_and_learning_rates_belong_together(depth):
     """Large rates for a network without biases blow up one that has them, not so its

@@ -32,9 +32,6 @@ from widthlab.training import LOSSES, Data, Members, Plan, precision, untrained
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS = ("first_lr", "first_lr_uncapped")
-"""Quantities under which a record keeps the rates, at step 0."""
-
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -69,6 +66,14 @@ class Calibrated(NamedTuple):
 
     lr: Float[AnyArray, " layers"]
     uncapped: Float[AnyArray, " layers"]
+
+    def rows(self) -> list[tuple[int, int, str, float]]:
+        """Return rows of a record's table: step 0, layer, quantity, value."""
+        return [
+            (0, layer, f"first_lr{name}", float(value))
+            for name, values in (("", self.lr), ("_uncapped", self.uncapped))
+            for layer, value in enumerate(values, 1)
+        ]
 
 
 def calibrate(
@@ -133,6 +138,8 @@ def calibrate_members(
         The members with their rates, and what was found for each that has a rule.
     """
     found: list[Calibrated | None] = [None] * len(rules)
+    if not any(rules):
+        return members, found
     first_lr = np.array(members.scales.first_lr)
     layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
     with precision(plan.dtype):
@@ -161,17 +168,53 @@ def _calibrate_one(
 
 
 def report(records: Iterable[Any]) -> pd.DataFrame:
-    """Return the rates that were found, and where the cap bound.
+    """Return the rates that runs found for their first step, and where the cap bound.
 
     Args:
-        records: of runs, those without a calibration among them.
+        records: of runs; those without a calibration are left out.
 
     Returns:
-        One row for each run and matrix: its specification, `lr`, `uncapped`, `capped`.
+        One row for each run and matrix: the run's parametrization, activation, depth,
+        width and seed, then `layer`, `lr`, `uncapped` and `capped`.
     """
-    from widthlab.experiment import frame
+    rows = []
+    for record in records:
+        values = {
+            (quantity, layer): value
+            for quantity, layer, value in zip(
+                *(record.columns[name] for name in ("quantity", "layer", "value")),
+                strict=True,
+            )
+            if quantity.startswith("first_lr")
+        }
+        layers = sorted(layer for quantity, layer in values if quantity == "first_lr")
+        if layers:
+            lr, uncapped = (
+                np.array([values[name, layer] for layer in layers])
+                for name in ("first_lr", "first_lr_uncapped")
+            )
+            rows.append((record.experiment, Calibrated(lr, uncapped)))
+    return rates_table(rows)
 
-    names = ["parametrization", "activation", "depth", "width", "seed", "layer"]
-    found = frame(records, *ROWS).pivot_table("value", names, "quantity")
-    found = found[list(ROWS)].set_axis(["lr", "uncapped"], axis=1)
-    return found.assign(capped=found["uncapped"] > found["lr"]).reset_index()
+
+def rates_table(rows: Iterable[tuple[Any, Calibrated]]) -> pd.DataFrame:
+    """Return the table of `report`, given specifications with their rates."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "parametrization": spec.table.name,
+            "activation": spec.activation,
+            "depth": spec.depth,
+            "width": spec.width,
+            "seed": spec.seed,
+            "layer": layer,
+            "lr": float(lr),
+            "uncapped": float(uncapped),
+            "capped": bool(uncapped > lr),
+        }
+        for spec, found in rows
+        for layer, (lr, uncapped) in enumerate(
+            zip(found.lr, found.uncapped, strict=True), 1
+        )
+    )

@@ -23,8 +23,7 @@ import numpy as np
 
 from widthlab import parametrization as parametrizations
 from widthlab import probes as probe_module
-from widthlab.calibration import ROWS as CALIBRATION_ROWS
-from widthlab.calibration import Calibrated, Calibration, calibrate_members
+from widthlab.calibration import Calibrated, Calibration, calibrate_members, rates_table
 from widthlab.data import DataSpec
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Parametrization
@@ -472,6 +471,29 @@ def sweep(
     return [Record.from_json(store.get(keys[spec])) for spec in wanted]
 
 
+def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
+    """Calibrate the first steps of runs without training them.
+
+    Args:
+        experiments: what to calibrate; all have a `Calibration` for their `first_lr`.
+
+    Returns:
+        What `calibration.report` returns for the records of these runs.
+    """
+    rows = []
+    for spec in experiments:
+        loaded = spec.data.load()
+        data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+        _, found = _calibrated([spec], data)
+        if found[0] is None:
+            raise ValueError(
+                f"first_lr is {spec.first_lr!r}; only runs with a Calibration have "
+                "rates to find"
+            )
+        rows.append((spec, found[0]))
+    return rates_table(rows)
+
+
 def _one_blas_thread() -> Any:
     """Keep NumPy's linear algebra to one thread while networks train.
 
@@ -560,18 +582,20 @@ def _run_ensemble(ensemble: _Ensemble) -> Iterator[Record]:
 def _calibrated(
     ensemble: _Ensemble, data: Data
 ) -> tuple[Members, list[Calibrated | None]]:
-    members, rules = _members(ensemble), [spec and spec.first_lr for spec in ensemble]
-    rules = [rule if isinstance(rule, Calibration) else None for rule in rules]
-    if not any(rules):
-        return members, rules
-    lrs = [spec.lr if spec else 1.0 for spec in ensemble]
-    return calibrate_members(ensemble[0].plan, members, data, lrs, rules)
+    specs = _filled(ensemble)
+    rules = [s.first_lr if isinstance(s.first_lr, Calibration) else None for s in specs]
+    lrs = [spec.lr for spec in specs]
+    return calibrate_members(specs[0].plan, _members(ensemble), data, lrs, rules)
+
+
+def _filled(ensemble: _Ensemble) -> list[Experiment]:
+    stand_in = ensemble[0]
+    assert stand_in is not None
+    return [spec or stand_in for spec in ensemble]
 
 
 def _members(ensemble: _Ensemble) -> Members:
-    stand_in = ensemble[0]
-    assert stand_in is not None
-    experiments = [spec or stand_in for spec in ensemble]
+    experiments = _filled(ensemble)
     scales = [spec.scales() for spec in experiments]
     dtype = experiments[0].dtype
     thresholds = [
@@ -598,8 +622,8 @@ def _record(
         for step, loss in enumerate(losses)
         if not np.isnan(loss) or step == outcome.diverged_at[member]
     ]
-    for quantity, column in zip(CALIBRATION_ROWS, rates or (), strict=False):
-        rows += [(0, i, quantity, float(v)) for i, v in enumerate(column, 1)]
+    if rates is not None:
+        rows += rates.rows()
     for probe in spec.probes:
         history = [
             jax.tree.map(lambda v: v[member], seen[probe.name])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["COLOURS", "LABELS", "MARKERS", "missing_alt", "show", "theme"]
 
 # Found by search: each has contrast 3:1 or more on white, and under simulated
-# protanopia, deuteranopia and tritanopia (Machado et al. 2009) every pair stays 22 or
+# protanopia, deuteranopia and tritanopia (Machado et al. 2009) every pair stays 20 or
 # more CIELAB units apart. Okabe and Ito's palette has three colours too pale for lines.
 COLOURS = {
     "sp": "#222222",
@@ -45,7 +45,10 @@ COLOURS = {
     "mean-field": "#782800",
     "ip": "#7800F0",
     "ip-llr": "#28148C",
+    "ip-bias": "#691E69",
+    "ip-non-centred": "#B45AFF",
     "mup": "#D55E00",
+    "hpz": "#8796A5",
     "nup": "#B48C64",
 }
 MARKERS = {
@@ -55,7 +58,10 @@ MARKERS = {
     "mean-field": "P",
     "ip": "v",
     "ip-llr": "*",
+    "ip-bias": "<",
+    "ip-non-centred": ">",
     "mup": "o",
+    "hpz": "h",
     "nup": "D",
 }
 LABELS = {
@@ -65,7 +71,10 @@ LABELS = {
     "mean-field": "MF",
     "ip": "IP",
     "ip-llr": "IP-LLR",
+    "ip-bias": "IP-bias",
+    "ip-non-centred": "IP-non-centred",
     "mup": "μP",
+    "hpz": "HPZ",
     "nup": "νP",
 }
 WIDTH_INCHES = 6.0

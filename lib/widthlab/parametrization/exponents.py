@@ -158,7 +158,7 @@ class LayerScales:
 
 # A vector of biases is a matrix that acts on the constant input 1. Behind the output
 # layer it has finitely many entries, so nothing in it scales with width.
-_OUTPUT_BIAS = Exponents(*[Fraction(0)] * 3, c_adam=Fraction(0))
+_OUTPUT_BIAS = Exponents(Fraction(0), Fraction(0), Fraction(0), c_adam=Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +218,9 @@ class Parametrization:
         mine, others = self.canonical(), other.canonical()
         return mine.exponents == others.exponents and mine.bias == others.bias
 
-    def mutated(self, role: Role, **changes: Fraction) -> Parametrization:
+    def mutated(
+        self, role: Role, **changes: Fraction | Linear | None
+    ) -> Parametrization:
         """Return a copy with some exponents of one role replaced, as a control."""
         rows = tuple(
             (r, replace(e, **changes) if r is role else e) for r, e in self.exponents
