@@ -82,7 +82,7 @@ fields_of_specs = st.fixed_dictionaries(
         n_train=st.none() | st.integers(2, 700).map(lambda n: 2 * n),
         n_test=st.none() | st.integers(0, 355),
         targets=st.sampled_from(["labels", "one-hot", "centred-one-hot", "parity"]),
-        preprocess=st.sampled_from(["unit-norm", "standardize", "raw01"]),
+        preprocess=st.sampled_from(["unit-norm", "standardize", "normalize", "raw01"]),
         subset_seed=st.integers(0, 5),
         variant=st.sampled_from(["plain", "antipodal", "duplicate"]),
     )
@@ -219,7 +219,21 @@ def test_standardize_gives_mean_zero_and_variance_one_over_all_values():
     assert x.std() == pytest.approx(1.0, abs=1e-6)
 
 
-@pytest.mark.parametrize("preprocess", ["unit-norm", "standardize"])
+@pytest.mark.parametrize("name", OFFLINE)
+def test_normalize_shifts_and_scales_by_two_numbers_of_the_training_set(name):
+    spec = DataSpec(name, n_train=60, n_test=30, preprocess="normalize")
+    data, raw = spec.load(), dataclasses.replace(spec, preprocess="raw01").load()
+    # What is linear does not mind that raw01 has divided by the largest value.
+    values = raw.x_train.astype(np.float64)
+    for prepared, plain in ((data.x_train, raw.x_train), (data.x_test, raw.x_test)):
+        assert prepared.dtype == np.float32
+        expected = (plain - values.mean()) / values.std()
+        np.testing.assert_allclose(prepared, expected, atol=2e-6)
+    # The test set's own statistics are others.
+    assert abs(data.x_test.mean(dtype=np.float64)) > 1e-4
+
+
+@pytest.mark.parametrize("preprocess", ["unit-norm", "standardize", "normalize"])
 def test_preprocessing_in_blocks_equals_all_at_once(monkeypatch, preprocess):
     spec = DataSpec("digits", n_train=50, preprocess=preprocess)
     whole = spec.load()
@@ -648,7 +662,7 @@ def test_a_truncated_cifar10_archive_is_noticed_by_hash_and_by_parser(small_cifa
     st.integers(2, 60).map(lambda n: 2 * n),
     st.sampled_from(["plain", "antipodal", "duplicate"]),
     st.sampled_from(["labels", "one-hot", "centred-one-hot", "parity"]),
-    st.sampled_from(["unit-norm", "standardize", "raw01"]),
+    st.sampled_from(["unit-norm", "standardize", "normalize", "raw01"]),
 )
 def test_shapes_are_those_the_spec_announces(name, n, variant, targets, preprocess):
     spec = DataSpec(

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from reference import slope_and_error
 from widthlab import experiment as module
+from widthlab.calibration import Calibration
 from widthlab.data import DataSpec
 from widthlab.experiment import Experiment, Record, frame, run, sweep
 from widthlab.parametrization import ParametrizationError, Role, get
@@ -75,12 +76,15 @@ OTHER = {
     "loss": "mse",
     "optimizer": Optimizer("momentum"),
     "lr": 0.25,
+    "first_lr": Calibration(cap=math.inf),
     "seed": 1,
     "batch_size": None,
     "steps": 5,
     "checkpoints": (0, 1, 4),
     "base_width": 8,
     "gains": (1.0, 1.0, 2.0),
+    "biases": "all",
+    "bias_gains": (1.0, 1.0, 2.0),
     "stop_below": 0.1,
     "probes": (Performance(), Stationarity()),
     "dtype": "float64",
@@ -173,6 +177,36 @@ def test_json_round_trip(name):
     assert again == changed and again.key == changed.key
 
 
+@pytest.mark.parametrize(
+    "first_lr",
+    [
+        (0.1, 0.2, 3),
+        Calibration(),
+        Calibration(target=2),
+        Calibration(output_target=2),
+        Calibration(cap=7),
+    ],
+)
+def test_first_rates_are_in_the_key(first_lr):
+    others = (None, (0.5,) * 3, Calibration(target=3), first_lr)
+    assert len({spec(first_lr=rates).key for rates in others}) == 4
+    text = json.dumps(spec(first_lr=first_lr).to_json(), allow_nan=False)
+    assert Experiment.from_json(json.loads(text)) == spec(first_lr=first_lr)
+
+
+def test_specifications_from_before_a_field_was_there_are_read():
+    """Also those of a table, whose rows have gained fields as well."""
+    now = spec(parametrization="ip-llr").to_json()
+    for name in ("first_lr", "biases", "bias_gains"):
+        del now[name]
+    del now["parametrization"]["bias"]
+    for row in now["parametrization"]["exponents"].values():
+        assert row["c_first"].pop() == "0"  # what depended on the place of a layer
+        for name in ("mean", "retained"):
+            assert row.pop(name) == "0"
+    assert Experiment.from_json(now) == spec(parametrization="ip-llr")
+
+
 # --- what a specification says -------------------------------------------------------
 
 
@@ -181,6 +215,19 @@ def test_defaults_that_depend_on_other_fields():
     assert spec().table == get("mup")
     assert spec(growth=0.5, depth=4).shape.widths == (16, 23, 28, 32)
     assert (spec().shape.input_dim, spec().shape.output_dim) == (64, 10)
+
+
+def test_first_rates_are_base_rates_of_the_matrices():
+    """A layer's biases share its base rate; powers of the width stay on top."""
+    plain = spec(parametrization="ip-bias", biases="all")
+    given = dataclasses.replace(plain, first_lr=(0.1, 2.0, 30.0))
+    powers = plain.scales().first_lr / 0.5
+    rates = np.array([0.1, 2.0, 30.0] * 2)  # matrices, then biases
+    found = given.scales()
+    np.testing.assert_allclose(found.first_lr, rates * powers, rtol=1e-6)
+    rest = found._replace(first_lr=plain.scales().first_lr)
+    for one, other in zip(rest, plain.scales(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
@@ -215,6 +262,16 @@ def test_defaults_that_depend_on_other_fields():
         ({"probes": (CovariancePreservation(4),)}, "a checkpoint at every step"),
         ({"parametrization": "mean-field"}, "at most 1 hidden"),
         ({"parametrization": "ip", "optimizer": Optimizer("adam")}, "Adam"),
+        ({"biases": "hidden"}, "biases is 'hidden'; .* none, input, all"),
+        ({"first_lr": (0.1, 0.2)}, "first_lr is .*each of the 3 matrices"),
+        ({"first_lr": (0.1,) * 4}, "each of the 3 matrices"),
+        ({"first_lr": ()}, "each of the 3 matrices"),
+        ({"first_lr": (0.1, 0.0, 0.1)}, "one finite number above 0"),
+        ({"first_lr": (0.1, math.inf, 0.1)}, "one finite number above 0"),
+        (
+            {"first_lr": Calibration(), "optimizer": Optimizer("adam")},
+            "calibration and the optimizer 'adam'.*use sgd or momentum",
+        ),
     ],
 )
 def test_what_cannot_be_run_is_refused_at_once(change, message):
@@ -414,7 +471,7 @@ def test_frame(store):
     assert set(table.columns) == {
         *("step", "layer", "quantity", "value"),
         *("parametrization", "width", "depth", "growth", "activation", "loss"),
-        *("optimizer", "lr", "seed", "batch_size", "base_width", "dtype"),
+        *("optimizer", "lr", "seed", "batch_size", "base_width", "biases", "dtype"),
         *("data", "variant", "diverged_at", "stopped_at"),
     }
     assert len(table) == sum(len(r.table) for r in records)

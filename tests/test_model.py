@@ -1,5 +1,6 @@
 """The network: initial moments, roles, features, scales spread by role, refusals."""
 
+import dataclasses
 import itertools
 import math
 
@@ -36,6 +37,19 @@ def test_variance_at_initialisation(name):
         for (role, i, o), gain in zip(SHAPE.layers, (2.0, 1.5, 1.5, 0.5), strict=True)
     ]
     np.testing.assert_allclose(scales.std, std, rtol=1e-6)
+
+
+def test_non_centred_weights_have_their_mean():
+    """The mean of N entries has standard error std / sqrt(N)."""
+    model, scales = build("ip-non-centred", gains=(2.0, 1.5, 0.5))
+    np.testing.assert_array_equal(scales.mean, [0, 1, 1, 1])
+    for index, layer in enumerate(model.layers):
+        std = float(scales.std[index])
+        kernel = np.asarray(layer.kernel[...], np.float64)
+        centred = kernel - float(scales.mean[index])
+        assert abs(np.mean(centred)) < 5 * std / math.sqrt(kernel.size)
+        spread = np.mean(centred**2) / std**2
+        assert abs(spread - 1) < 5 * math.sqrt(2 / kernel.size)
 
 
 def test_layers_are_independent_draws():
@@ -108,6 +122,85 @@ def test_features_against_numpy(activation):
     np.testing.assert_array_equal(model(x), model.features(x).output)
 
 
+# --- biases ------------------------------------------------------------
+
+
+def with_biases(which):
+    return dataclasses.replace(SHAPE, biases=which)
+
+
+@pytest.mark.parametrize("which", ["input", "all"])
+def test_biases_are_added_with_their_own_multiplier(which):
+    shape = Shape(16, (16, 16), 16, "tanh", which)  # one size: little to compile
+    scales = shape.scales(get("ip-bias"), lr=0.1, bias_gains=(2.0, 3.0, 0.5))
+    count = len(shape.tensors)
+    scales = scales._replace(
+        multiplier=(0.5 + np.arange(count) / count).astype("float32"),
+        mean=np.where([t.bias for t in shape.tensors], 0.25, 0.0).astype("float32"),
+    )
+    model = MLP(shape, scales, key=jax.random.key(4))
+    x = np.random.default_rng(0).standard_normal((16, 16)).astype("float32")
+    after, before = x.astype(np.float64), []
+    places = {(t.layer, t.bias): i for i, t in enumerate(shape.tensors)}
+    for number, layer in enumerate(model.layers, 1):
+        kernel = np.asarray(layer.kernel[...], np.float64)
+        h = after @ kernel * scales.multiplier[places[number, False]]
+        if (number, True) in places:
+            bias = np.asarray(layer.bias[...], np.float64)
+            h = h + bias * scales.multiplier[places[number, True]]
+        else:
+            assert layer.bias is None
+        before.append(h)
+        after = np.tanh(h)
+    with jax.default_matmul_precision("highest"):
+        seen = model.features(x)
+    for one, other in zip(seen.preactivations, before[:-1], strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    np.testing.assert_allclose(seen.output, before[-1], rtol=1e-4, atol=1e-4)
+
+
+def test_biases_start_with_a_spread_of_their_own():
+    shape = with_biases("all")
+    settings = {"gains": (1.0, 1.5, 0.5), "bias_gains": (2.0, 3.0, 0.25)}
+    scales = shape.scales(get("ip-bias"), lr=0.1, **settings)
+    assert list(scales.std[4:]) == [2.0, 3.0, 3.0, 0.25]
+    model = MLP(shape, scales, key=jax.random.key(0))
+    for index, layer in enumerate(model.layers, 4):
+        values = np.asarray(layer.bias[...], np.float64) / float(scales.std[index])
+        assert abs(np.mean(values)) < 5 / math.sqrt(values.size)
+        assert abs(np.mean(values**2) - 1) < 5 * math.sqrt(2 / values.size)
+
+
+def test_kernels_are_the_same_draws_with_and_without_biases():
+    plain = build("mup")[0]
+    for which in ("input", "all"):
+        for one, other in zip(
+            plain.layers, build("mup", with_biases(which))[0].layers, strict=True
+        ):
+            np.testing.assert_array_equal(one.kernel[...], other.kernel[...])
+
+
+@pytest.mark.parametrize(
+    ("which", "added"), [("none", []), ("input", [1]), ("all", [1, 2, 3, 4])]
+)
+def test_trained_arrays_are_the_matrices_then_the_biases(which, added):
+    shape = with_biases(which)
+    matrices, biases = shape.tensors[:4], shape.tensors[4:]
+    assert [t[:1] + t[2:] for t in matrices] == [(*s, False) for s in shape.layers]
+    assert [t.layer for t in matrices] == [1, 2, 3, 4]
+    assert biases == [matrices[layer - 1]._replace(bias=True) for layer in added]
+    sizes = {1: 48, 2: 64, 3: 56, 4: 30}
+    assert [t.shape for t in biases] == [(sizes[layer],) for layer in added]
+    count = 40 * 48 + 48 * 64 + 64 * 56 + 56 * 30 + sum(sizes[a] for a in added)
+    assert shape.parameters == count
+    # Every parameter of a network knows its own place among them.
+    parameters = nnx.split(build(shape=shape)[0], nnx.Param, Multiplier)[1]
+    places = by_tensor(parameters, np.arange(float(len(shape.tensors))))
+    leaves = jax.tree.leaves(parameters), jax.tree.leaves(places)
+    found = {int(place): leaf.shape for leaf, place in zip(*leaves, strict=True)}
+    assert found == {i: t.shape for i, t in enumerate(shape.tensors)}
+
+
 def test_all_parametrizations_are_one_network_at_the_base_width():
     shape = Shape(10, (32, 32), 4, "relu")
     x = jax.random.normal(jax.random.key(0), (6, 10))
@@ -174,6 +267,7 @@ def test_sizes_and_operations():
         ({"input_dim": 0}, "input_dim is 0"),
         ({"output_dim": 0}, "output_dim is 0"),
         ({"activation": "rleu"}, "no activation is called 'rleu'; there are .*relu"),
+        ({"biases": "hidden"}, "biases is 'hidden'; .* one of none, input, all"),
     ],
 )
 def test_impossible_shapes(change, message):

@@ -18,6 +18,8 @@ import optax
 import pytest
 from reference import gradients, sgd
 from widthlab import training
+from widthlab.data import DataSpec
+from widthlab.experiment import Experiment
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Role, get
 from widthlab.probes import Performance
@@ -287,6 +289,177 @@ def test_optimizers_are_those_of_optax(rule):
                     jnp.asarray(grad * m), states[i], weights[i]
                 )
                 weights[i] = weights[i] + update
+
+
+# --- a first step of its own ---------------------------------------------------------
+
+
+def test_hp_keeps_a_share_of_its_start_and_its_whole_update():
+    r"""$W_1 = k W_0 + \Delta W$ with mup's update; then plain gradient descent."""
+    here = plan(steps=7)
+    lr = 0.3
+    outcome = follow(here, [(name, lr, 3) for name in ("mup", "hp", "hpz")])
+    x, y = np.float64(data()[0]), data()[1]
+    for member, kept in ((1, SHAPE.widths[0] ** -0.5), (2, 0.0)):
+        start, after = (weights_of(outcome, member, step) for step in (0, 1))
+        theirs = [weights_of(outcome, 0, step) for step in (0, 1)]
+        for a, b in zip(start, theirs[0], strict=True):
+            np.testing.assert_array_equal(a, b)
+        for layer, (now, w, moved) in enumerate(zip(after, *theirs, strict=True), 1):
+            share = kept if layer == 2 else 1.0  # matrix 2 is the hidden one
+            np.testing.assert_allclose(now, share * w + (moved - w), atol=1e-14)
+        scales = here.shape.scales(get("mup"), lr=lr, dtype="float64")
+        rates = scales.multiplier**2 * scales.lr
+        rest = [np.arange(24)] * (here.steps - 1)
+        losses, history = sgd(after, rates, x, y, rest)
+        np.testing.assert_allclose(outcome.losses[member, 1:], losses, rtol=1e-11)
+        for step, expected in enumerate(history, 1):
+            for a, b in zip(weights_of(outcome, member, step), expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+    # Without the share that is taken away, HP is mup.
+    assert np.all(outcome.losses[:, 0] == outcome.losses[0, 0])
+    assert len(set(outcome.losses[:, 1])) == 3
+
+
+def test_a_kept_start_leaves_updates_as_they_are_to_the_bit():
+    rng = np.random.default_rng(0)
+    weights, directions = (
+        {k: jnp.asarray(rng.standard_normal((4, 3)), jnp.float32) for k in "ab"}
+        for _ in range(2)
+    )
+    late, first = ({k: jnp.float32(rng.random()) for k in "ab"} for _ in range(2))
+    for kept in (1.0, 0.25):
+        rule = training.scale_by_width(
+            late, first, {k: jnp.float32(kept) for k in "ab"}
+        )
+        state = rule.init(weights)
+        for step, rates in enumerate((first, late, late)):
+            updates, state = rule.update(directions, state, weights)
+            for k, rate in rates.items():
+                expected = -rate * directions[k]
+                if kept < 1 and step == 0:
+                    expected = expected - jnp.float32(1 - kept) * weights[k]
+                np.testing.assert_array_equal(updates[k], expected)
+
+
+@dataclass(frozen=True)
+class Everything:
+    """All trained arrays, without their multipliers."""
+
+    name: ClassVar[str] = "everything"
+
+    def measure(self, model, initial, data, loss):
+        layers = model.layers
+        biases = [w.bias[...] for w in layers if w.bias is not None]
+        return tuple([w.kernel[...] for w in layers] + biases)
+
+    def rows(self, history):
+        return [[] for _ in history]
+
+
+# One output, one example a step, a homogeneous activation.
+SINGLE = Experiment(
+    data=DataSpec("digits", n_train=8, n_test=2, targets="parity"),
+    parametrization="hp",
+    width=16,
+    depth=3,
+    activation="relu",
+    loss="mse",
+    lr=0.2,
+    batch_size=1,
+    steps=3,
+    gains=(1.0, 2**0.5, 1.0),
+    biases="input",
+    probes=(),
+    dtype="float64",
+)
+
+
+def follow_single(scales):
+    """Outcome of three members with one seed, and the arrays of each at each step."""
+    who = Members(
+        key=jnp.stack([jax.random.key(0)] * 3),
+        scales=Scales(*map(np.stack, zip(*scales, strict=True))),
+        stop_below=np.full(3, -np.inf),
+        real=np.ones(3, bool),
+    )
+    loaded = SINGLE.data.load()
+    arrays = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    outcome = train(SINGLE.plan, who, arrays, (0, 1, 2, 3), (Everything(),))
+    steps = [at["everything"] for at in outcome.observations]
+    seen = [[[np.asarray(v[i]) for v in at] for at in steps] for i in range(3)]
+    return outcome, seen
+
+
+def test_each_array_has_rates_and_a_multiplier_of_its_own():
+    """Biases are a row of the first matrix, for inputs with a 1 appended."""
+    rng = np.random.default_rng(2)
+    fields = ("multiplier", "lr", "first_lr", "retained")
+    scales = [
+        SINGLE.scales()._replace(**{name: 0.2 + 0.6 * rng.random(5) for name in fields})
+        for _ in range(3)
+    ]
+    outcome, seen = follow_single(scales)
+    loaded = SINGLE.data.load()
+    x = np.hstack([np.float64(loaded.x_train), np.ones((8, 1))])
+    batches = np.asarray(training._orders(8, 1, 3, jax.random.key(0)[None]))[0]
+
+    def joined(arrays):
+        first, *rest, bias = arrays
+        return [np.vstack([first, bias]), *rest]
+
+    def columns(numbers):
+        """One number a tensor as factors of the joined matrices."""
+        first = np.full((x.shape[1], 1), numbers[0])
+        first[-1] = numbers[-1]
+        return [first, *numbers[1:-1]]
+
+    for member, numbers in enumerate(scales):
+        m, late, first, kept = (columns(getattr(numbers, name)) for name in fields)
+        for step, batch in enumerate(batches):
+            now, after = (joined(seen[member][at]) for at in (step, step + 1))
+            real = [w * factor for w, factor in zip(now, m, strict=True)]
+            y = np.float64(loaded.y_train[batch])
+            loss, grads = gradients(real, x[batch], y, "relu")
+            np.testing.assert_allclose(outcome.losses[member, step], loss, rtol=1e-12)
+            for i, grad in enumerate(grads):
+                share, rate = (kept, first) if step == 0 else ([1.0] * 4, late)
+                expected = share[i] * now[i] - rate[i] * m[i] * grad
+                np.testing.assert_allclose(after[i], expected, atol=1e-13)
+                assert np.abs(after[i] - now[i]).max() > 1e-6
+
+
+def test_large_first_rates_are_hp_with_another_first_rate():
+    r"""Proposition 15 of Hajjar, Chizat and Giraud 2024, exact at every width.
+
+    For one output, one example a step and a homogeneous activation, IP-LLR is HP from
+    step 1 on if HP's first learning rate is that of IP-LLR times the ratio of their
+    error signals, $(f_{IP} - y) / (f_{HP} - y)$.
+    """
+
+    def trained(first_lr):
+        llr = dataclasses.replace(SINGLE, parametrization="ip-llr")
+        runs = [llr, dataclasses.replace(SINGLE, first_lr=first_lr), SINGLE]
+        scales = [run.scales() for run in runs]
+        outcome, seen = follow_single(scales)
+        effective = [
+            [[m * w for m, w in zip(s.multiplier, at, strict=True)] for at in steps]
+            for s, steps in zip(scales, seen, strict=True)
+        ]
+        return outcome.losses, effective
+
+    before, _ = trained(None)
+    np.testing.assert_array_equal(before[1], before[2])
+    # Both errors have the sign of the target: outputs are smaller than targets.
+    ratio = np.sqrt(before[0, 0] / before[1, 0])
+    losses, (llr, hp, control) = trained((SINGLE.lr * ratio,) * 4)
+    np.testing.assert_allclose(losses[1, 1:], losses[0, 1:], rtol=1e-12)
+    assert abs(losses[2, 1] / losses[0, 1] - 1) > 1e-3
+    for step in (1, 2, 3):
+        for a, b in zip(llr[step], hp[step], strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-12)
+        pairs = zip(llr[step], control[step], strict=True)
+        assert max(np.abs(a - b).max() for a, b in pairs) > 1e-3
 
 
 # --- the equivalence class -----------------------------------------------------------

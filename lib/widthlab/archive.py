@@ -13,6 +13,7 @@ import json
 import os
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,11 @@ from typing import Any
 from widthlab.experiment import Experiment, Record, sweep
 from widthlab.store import Store, digest
 
+# What reading a file can end in that is cut short, changed, or something else.
+_DAMAGED = (
+    *(OSError, EOFError, zlib.error),
+    *(AttributeError, KeyError, TypeError, ValueError),
+)
 _DIGITS = 8  # enough for float32, in which these runs are computed
 
 
@@ -42,7 +48,7 @@ class Archive:
                 record = Record.from_json(
                     json.loads(gzip.decompress(file.read_bytes()))
                 )
-            except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
+            except _DAMAGED as error:
                 raise ValueError(
                     f"{file} is not a stored record ({type(error).__name__}: {error}); "
                     "restore it from version control, or delete it and run it again"
@@ -91,7 +97,7 @@ class Archive:
         added, end = 0, time.monotonic() + 60 * minutes
         with tempfile.TemporaryDirectory() as folder:
             for together in _batches(missing):
-                if time.monotonic() > end:
+                if time.monotonic() >= end:
                     break
                 for record in sweep(together, Store(Path(folder))):
                     self.add(record)

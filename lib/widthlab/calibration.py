@@ -52,7 +52,10 @@ class Calibration:
         for name in ("target", "output_target", "cap"):
             value = float(getattr(self, name))
             if not value > 0 or (name != "cap" and not math.isfinite(value)):
-                raise ValueError(f"{name} of a calibration is {value}; it must be > 0")
+                kind = "number" if name == "cap" else "finite number"
+                raise ValueError(
+                    f"{name} of a calibration is {value}; it must be a {kind} above 0"
+                )
             object.__setattr__(self, name, value)
 
 
@@ -114,8 +117,10 @@ def calibrate(
         if index > 0:
             size = jnp.mean(jnp.abs((x @ change.kernel[...]) * change.multiplier[...]))
             target = rule.output_target if index == last else rule.target
-            # Dead layers do not move at any rate; theirs stays finite.
-            rates.append(target / jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+            # Dead layers do not move at any rate. Theirs stays so far from overflow
+            # that neither powers of the width nor biases that do move reach it.
+            least = jnp.finfo(size.dtype).tiny ** 0.5
+            rates.append(target / jnp.maximum(size, least))
         # As in the authors' code, later layers see rates without the cap.
         x = function(layer(x) + rates[-1] * change(x))
     uncapped = jnp.stack(rates)
@@ -147,6 +152,8 @@ def calibrate_members(
         rows = np.arange(2 * size) % plan.train_size
         x = jnp.asarray(data.x_train[rows], plan.dtype)
         y = jnp.asarray(data.y_train[rows[:size]])
+        if jnp.issubdtype(y.dtype, jnp.floating):
+            y = y.astype(plan.dtype)
         for index, (lr, rule) in enumerate(zip(lrs, rules, strict=True)):
             if rule is not None:
                 key = members.key[index]

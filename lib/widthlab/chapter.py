@@ -15,6 +15,8 @@ from widthlab.verdicts import Check, Judgement
 if TYPE_CHECKING:
     import pandas as pd
 
+    from widthlab.archive import Archive
+
 
 def circumstances(seeds: int) -> str:
     """Say what this run of a chapter runs on. Its text differs between machines."""
@@ -60,6 +62,14 @@ def glance(chapter: str) -> Any:
         row = [f"[{name}](#{claim.anchor})", claim.statement, *badges]
         lines.append(f"| {' | '.join(row)} |")
     return Markdown("\n".join(lines))
+
+
+def paper_tier(key: str) -> Archive:
+    """Return the stored records of a paper's tier, `results/<key>`; maybe none yet."""
+    from widthlab.archive import Archive
+    from widthlab.book.chapters import find_root
+
+    return Archive(find_root(Path.cwd()) / "results" / key)
 
 
 def publish(*judgements: Judgement) -> None:

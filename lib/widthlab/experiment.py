@@ -211,11 +211,12 @@ class Experiment:
                 f"the probe {probe.name!r} takes {inputs} inputs of the training set, "
                 f"which has {self.data.train_size}"
             )
-        if isinstance(probe, Features) and min(self.shape.widths) < 2 * inputs:
+        singular = min(self.shape.widths) < 2 * inputs
+        if isinstance(probe, Features) and probe.spectra and singular:
             raise ValueError(
                 f"width {self.width} is too small for the features of {inputs} inputs: "
                 f"the joint Gram matrix needs at least {2 * inputs} dimensions; widen "
-                "the network or use Features(inputs=...)"
+                "the network, or use Features(inputs=..., spectra=False)"
             )
         if isinstance(probe, CovariancePreservation):
             if probe.matrix > self.depth:
@@ -327,7 +328,7 @@ class Experiment:
 
 def _first_lr_from_json(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return Calibration(**value)
+        return Calibration(**{name: float(number) for name, number in value.items()})
     return value and tuple(value)
 
 

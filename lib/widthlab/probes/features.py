@@ -39,9 +39,11 @@ class Features:
     Attributes:
         inputs: number $P$ of inputs. Widths must be at least $2P$, or the joint Gram
             matrix is singular for want of dimensions.
+        spectra: whether to take eigenvalues, by far the slowest part.
     """
 
     inputs: int = 16
+    spectra: bool = True
     name: ClassVar[str] = "features"
 
     def measure(
@@ -68,9 +70,10 @@ class Features:
                 before = np.asarray(start, np.float64)
                 after = np.asarray(end, np.float64)
                 yield f"{kind}feature_change", layer, relative_change(before, after)
-                yield f"{kind}lambda_min", layer, smallest_eigenvalue(after)
-                joint = np.concatenate([before, after])
-                yield f"{kind}lambda_min_joint", layer, smallest_eigenvalue(joint)
+                if self.spectra:
+                    yield f"{kind}lambda_min", layer, smallest_eigenvalue(after)
+                    joint = np.concatenate([before, after])
+                    yield f"{kind}lambda_min_joint", layer, smallest_eigenvalue(joint)
                 yield f"{kind}rms", layer, root_mean_square(after)
                 yield f"{kind}rms_change", layer, root_mean_square(after - before)
         before = np.asarray(first["output"][0], np.float64)
