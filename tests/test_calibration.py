@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from test_experiment import spec as plain_spec
 from test_training import data, follow, members, plan, weights_of
-from widthlab.calibration import Calibration, calibrate_members, report
+from widthlab.calibration import Calibration, calibrate_members, draw, report
 from widthlab.experiment import Experiment, first_rates, sweep
 from widthlab.model import Shape
 from widthlab.store import Store
@@ -88,20 +88,26 @@ def drawn(scales, key):
 
 
 def test_rates_are_those_of_plain_numpy():
-    """The second batch begins again with the first examples, where the set ends."""
     lrs = [0.3, 0.7]
     who = members(PLAN, [("ip-llr", lrs[0], 0), ("ip-bias", lrs[1], 1)])
     found = calibrate_members(PLAN, who, arrays(), lrs, [FREE, FREE])[1]
     x, y = np.float64(arrays().x_train), arrays().y_train
-    first, second = np.arange(8), np.array([8, 9, 10, 11, 0, 1, 2, 3])
     for index, (lr, seen) in enumerate(zip(lrs, found, strict=True)):
         scales = type(who.scales)(*(v[index] for v in who.scales))
         scales = scales._replace(first_lr=scales.first_lr / lr)
-        batches = (x[first], y[first]), x[second]
+        rows = draw(8, 12, who.key[index])
+        batches = (x[rows[:8]], y[rows[:8]]), x[rows[8:]]
         expected = rates_by_hand(*drawn(scales, who.key[index]), lr, FREE, *batches)
         np.testing.assert_allclose(seen.uncapped, expected, rtol=1e-10)
         np.testing.assert_array_equal(seen.lr, seen.uncapped)
         assert seen.lr[0] == lr
+
+
+def test_batches_are_drawn_anew_for_each_key_and_go_round_the_set():
+    rows = draw(8, 12, jax.random.key(0))
+    assert sorted(rows[:12]) == list(range(12))
+    np.testing.assert_array_equal(rows[12:], rows[:4])
+    assert not np.array_equal(rows, draw(8, 12, jax.random.key(1)))
 
 
 def test_the_cap_bounds_rates_but_neither_the_first_nor_the_forward_pass():

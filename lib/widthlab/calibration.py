@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from widthlab import activations
 from widthlab.model import MLP, AnyArray, Scales, by_tensor
@@ -136,9 +136,6 @@ def calibrate_members(
 ) -> tuple[Members, list[Calibrated | None]]:
     """Give each member that has a rule its own rates for the first step.
 
-    The two batches are the first examples of the training set, the same for all members
-    (from the beginning again, where the set ends).
-
     Returns:
         The members with their rates, and what was found for each that has a rule.
     """
@@ -148,21 +145,35 @@ def calibrate_members(
     first_lr = np.array(members.scales.first_lr)
     layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
     with precision(plan.dtype):
-        size = plan.batch_size or plan.train_size
-        rows = np.arange(2 * size) % plan.train_size
-        x = jnp.asarray(data.x_train[rows], plan.dtype)
-        y = jnp.asarray(data.y_train[rows[:size]])
-        if jnp.issubdtype(y.dtype, jnp.floating):
-            y = y.astype(plan.dtype)
         for index, (lr, rule) in enumerate(zip(lrs, rules, strict=True)):
             if rule is not None:
                 key = members.key[index]
                 scales = Scales(*(jnp.asarray(v[index]) for v in members.scales))
                 base = jnp.asarray(lr, plan.dtype)
-                seen = _calibrate_one(plan, rule, key, scales, base, x, y)
+                batches = _batches(plan, key, data)
+                seen = _calibrate_one(plan, rule, key, scales, base, *batches)
                 found[index] = Calibrated(*map(np.asarray, seen))
                 first_lr[index] *= np.asarray(seen.lr)[layers] / lr
     return members._replace(scales=members.scales._replace(first_lr=first_lr)), found
+
+
+def draw(size: int, train_size: int, key: Any) -> np.ndarray:
+    """Draw the examples of both batches, `size` each; all again, where the set ends.
+
+    At random, as in training: in a batch with equally many examples of each class the
+    error signals of an untrained network cancel, and with them most of the update.
+    """
+    order = jax.random.permutation(jax.random.fold_in(key, 2), train_size)
+    return np.resize(np.asarray(order), 2 * size)
+
+
+def _batches(plan: Plan, key: Any, data: Data) -> tuple[Array, Array]:
+    size = plan.batch_size or plan.train_size
+    rows = draw(size, plan.train_size, key)
+    x = jnp.asarray(data.x_train[rows], plan.dtype)
+    y = jnp.asarray(data.y_train[rows[:size]])
+    is_float = jnp.issubdtype(y.dtype, jnp.floating)
+    return x, y.astype(plan.dtype) if is_float else y
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -481,18 +481,22 @@ def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
     Returns:
         What `calibration.report` returns for the records of these runs.
     """
-    rows = []
-    for spec in experiments:
-        loaded = spec.data.load()
-        data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
-        _, found = _calibrated([spec], data)
-        if found[0] is None:
-            raise ValueError(
-                f"first_lr is {spec.first_lr!r}; only runs with a Calibration have "
-                "rates to find"
-            )
-        rows.append((spec, found[0]))
-    return rates_table(rows)
+    use_all_cores()
+    specs = list(experiments)
+    with ThreadPoolExecutor(2) as pool:  # one compiles while the other computes
+        return rates_table(zip(specs, pool.map(_first_rates, specs), strict=True))
+
+
+def _first_rates(spec: Experiment) -> Calibrated:
+    loaded = spec.data.load()
+    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    found = _calibrated([spec], data)[1][0]
+    if found is None:
+        raise ValueError(
+            f"first_lr is {spec.first_lr!r}; only runs with a Calibration have rates "
+            "to find"
+        )
+    return found
 
 
 def _one_blas_thread() -> Any:
