@@ -4,6 +4,7 @@
 PYTHON ?= python3
 PORT ?= 8000
 CHAPTER ?=
+PAPER ?= hajjar2024training
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test html serve clean lock lint format unit nbval execute bench
+.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -23,6 +24,8 @@ help:
 	@echo "                   committed ones, build the site, print the scoreboard"
 	@echo "  make test        lint, types, unit tests, doctests, and every chapter's outputs"
 	@echo
+	@echo "  make paper       run what is missing of a paper's tier, at its own scale"
+	@echo "                   (PAPER=$(PAPER); MINUTES=... to stop in time)"
 	@echo "  make html        render the site from the stored outputs into _build/html"
 	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
 	@echo "  make clean       remove what builds and tests create (the environment stays)"
@@ -46,6 +49,9 @@ reproduce: $(STAMP)
 
 test: $(STAMP)
 	@$(PY) tests/run.py
+
+paper: $(STAMP)
+	@$(BOOK) paper $(PAPER) $(if $(MINUTES),--minutes $(MINUTES))
 
 html: $(STAMP)
 	@$(BOOK) html

@@ -219,20 +219,12 @@ def rates_table(rows: Iterable[tuple[Any, Calibrated]]) -> pd.DataFrame:
     """Return the table of `report`, given specifications with their rates."""
     import pandas as pd
 
-    return pd.DataFrame(
-        {
-            "parametrization": spec.table.name,
-            "activation": spec.activation,
-            "depth": spec.depth,
-            "width": spec.width,
-            "seed": spec.seed,
-            "layer": layer,
-            "lr": float(lr),
-            "uncapped": float(uncapped),
-            "capped": bool(uncapped > lr),
-        }
-        for spec, found in rows
-        for layer, (lr, uncapped) in enumerate(
-            zip(found.lr, found.uncapped, strict=True), 1
-        )
-    )
+    columns = ["parametrization", "activation", "depth", "width", "seed"]
+    columns += ["layer", "lr", "uncapped", "capped"]
+    out = []
+    for spec, found in rows:
+        run = (spec.table.name, spec.activation, spec.depth, spec.width, spec.seed)
+        pairs = zip(map(float, found.lr), map(float, found.uncapped), strict=True)
+        for layer, (lr, uncapped) in enumerate(pairs, 1):
+            out.append((*run, layer, lr, uncapped, uncapped > lr))
+    return pd.DataFrame(out, columns=columns)

@@ -12,11 +12,12 @@ step, and biases (all of these in Hajjar, Chizat and Giraud 2024).
 
 The recursion takes activations that are linear near zero and whose derivative does not
 vanish there (tanh, GELU, ReLU ...), and an error signal of order one. Two of its terms
-are upper bounds, which non-negative activations attain and odd ones may not:
+are upper bounds, which ReLU attains and other activations may not:
 
 - It counts the inputs of a layer before and after a step as correlated. In the large
-  first step of IP-LLR those of an odd activation are not, and layers from the third on
-  then move less by $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
+  first step of IP-LLR those of an activation that is smooth at zero are not: vanishing
+  signals make it linear, hence centred. Layers from the third on then move less by
+  $n^{-1/2}$ (Hajjar et al. 2024 assume a non-negative activation).
 - It lets weights of non-zero mean gain $n$ on every vector, as if that had a mean too.
   Odd activations of the centred first layer have none: behind them it is $n^{1/2}$.
 
