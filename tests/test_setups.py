@@ -2,14 +2,18 @@
 
 import itertools
 import math
+from importlib import import_module
+from pathlib import Path
 
 import numpy as np
 import pytest
+from widthlab.archive import Archive
 from widthlab.calibration import Calibration
 from widthlab.experiment import Experiment
 from widthlab.probes import Performance, Rank
 from widthlab.setups import hajjar2024training as hajjar
 
+ROOT = Path(__file__).resolve().parents[1]
 MNIST = hajjar.images("mnist")
 DEVIATIONS = {"relu": math.sqrt(2), "gelu": 2.0, "elu": 1.0, "tanh": 1.0}  # Table 1
 
@@ -131,3 +135,15 @@ def test_hajjar_accuracies_have_a_model_and_an_activation_each():
         assert len(accuracies) == (1 if (data, model) in best else 4)
         # Nobody is worse than the share of the smaller classes.
         assert all(0.098 <= value < 1 for value in accuracies)
+
+
+@pytest.mark.parametrize("key", ["chen2025global", "hajjar2024training"])
+def test_stored_records_are_runs_of_their_tier(key):
+    """A record that no specification asks for would be shown nowhere."""
+    wanted = list(import_module(f"widthlab.setups.{key}").paper_tier())
+    assert len(set(wanted)) == len(wanted)
+    records = Archive(ROOT / "results" / key).records()
+    assert set(records) <= set(wanted)
+    for record in records.values():
+        assert record.diverged_at is None
+        assert record.provenance["data_sha256"] and record.provenance["commit"]
