@@ -215,6 +215,6 @@ def test_the_paper_command_runs_what_is_missing(tmp_path, monkeypatch, capsys):
 
 
 def test_an_unknown_paper_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(BookError, match="called 'hajjar'; there is hajjar2024training"):
+    with pytest.raises(BookError, match=r"is called 'hajjar'; .*hajjar2024"):
         commands.paper(tmp_path, "hajjar")
     assert list(tmp_path.iterdir()) == []

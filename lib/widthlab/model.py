@@ -20,13 +20,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from widthlab import activations
-from widthlab.parametrization import Parametrization, Role
+from widthlab.parametrization import Parametrization, Role, layers_with_biases
 
 AnyArray = Array | np.ndarray
 """An array on the device or the host."""
-
-
-BIASES = ("none", "input", "all")
 
 
 class Scales(NamedTuple):
@@ -91,10 +88,7 @@ class Shape:
         ):
             if size < 1:
                 raise ValueError(f"{what} is {size}; it must be at least 1")
-        if self.biases not in BIASES:
-            raise ValueError(
-                f"biases is {self.biases!r}; it must be one of {', '.join(BIASES)}"
-            )
+        layers_with_biases(self.biases, len(self.layers))  # refuses unknown words
         activations.get(self.activation)
 
     @property
@@ -116,8 +110,8 @@ class Shape:
             Tensor(role, layer, fan_in, fan_out, False)
             for layer, (role, fan_in, fan_out) in enumerate(self.layers, 1)
         ]
-        with_biases = {"none": 0, "input": 1, "all": len(matrices)}[self.biases]
-        return matrices + [t._replace(bias=True) for t in matrices[:with_biases]]
+        count = layers_with_biases(self.biases, len(matrices))
+        return matrices + [t._replace(bias=True) for t in matrices[:count]]
 
     @property
     def parameters(self) -> int:

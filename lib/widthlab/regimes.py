@@ -36,12 +36,11 @@ from widthlab.parametrization import (
     HALF,
     Exponents,
     Parametrization,
-    ParametrizationError,
     Role,
+    layers_with_biases,
 )
 
 ZERO = Fraction(0)
-BIASES = ("none", "input", "all")
 
 
 class Regime(enum.StrEnum):
@@ -133,7 +132,7 @@ def _layers(
 ) -> list[list[_Weights]]:
     """The matrix of each layer, and its biases behind it where there are some."""
     roles = [Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT]
-    with_biases = {"none": 0, "input": 1, "all": len(roles)}[biases]
+    with_biases = layers_with_biases(biases, len(roles))
     layers = []
     for layer, role in enumerate(roles, 1):
         wide = role is not Role.INPUT, role is not Role.OUTPUT
@@ -256,10 +255,6 @@ def classify(
         >>> [str(classify(parametrization.get("ip"), L).regime) for L in (2, 3)]
         ['feature learning', 'trivial']
     """
-    if biases not in BIASES:
-        raise ParametrizationError(
-            f"biases is {biases!r}; it must be one of {', '.join(BIASES)}"
-        )
     recursion = _Recursion(_layers(parametrization, depth, biases))
     unstable = recursion.blown_up()
     for _ in range(steps):

@@ -8,6 +8,7 @@ dimension that grows: fan-out for the input layer, fan-in for the others.
 
 from widthlab.parametrization.catalogue import catalogue, get, table
 from widthlab.parametrization.exponents import (
+    BIASES,
     HALF,
     Exponents,
     LayerScales,
@@ -15,9 +16,11 @@ from widthlab.parametrization.exponents import (
     Parametrization,
     ParametrizationError,
     Role,
+    layers_with_biases,
 )
 
 __all__ = [
+    "BIASES",
     "HALF",
     "Exponents",
     "LayerScales",
@@ -27,5 +30,6 @@ __all__ = [
     "Role",
     "catalogue",
     "get",
+    "layers_with_biases",
     "table",
 ]

@@ -27,6 +27,23 @@ class Role(enum.StrEnum):
         return fan_out if self is Role.INPUT else fan_in
 
 
+BIASES = ("none", "input", "all")
+"""Which layers of a network add biases."""
+
+
+def layers_with_biases(biases: str, layers: int) -> int:
+    """Return how many of so many layers, from the first on, add biases.
+
+    Raises:
+        ParametrizationError: `biases` is not one of `BIASES`.
+    """
+    if biases not in BIASES:
+        raise ParametrizationError(
+            f"biases is {biases!r}; it must be one of {', '.join(BIASES)}"
+        )
+    return {"none": 0, "input": 1, "all": layers}[biases]
+
+
 @dataclass(frozen=True, slots=True)
 class Linear:
     r"""An exponent that depends on depth and place, `const + depth * L + layer * l`.

@@ -25,18 +25,18 @@ def paper_tier() -> Iterator[Experiment]:
     """Yield the live tier's comparison at widths to 8192, on CIFAR-10 and MNIST."""
     for name in ("cifar10", "mnist"):
         for parametrization in FOUR:
-            arms = ({"lr": LR, "base_width": 64}, {"lr": PURE_LR[parametrization]})
-            for arm in arms:
+            for lr, base_width in ((LR, 64), (PURE_LR[parametrization], 1)):
                 for width in (2**k for k in range(6, 14)):
                     for seed in range(5):
                         yield Experiment(
                             data=DataSpec(name, targets="labels"),
                             parametrization=parametrization,
                             width=width,
+                            lr=lr,
                             seed=seed,
                             batch_size=256,
                             steps=1950,
                             checkpoints=(0, 30, 195, 1950),
+                            base_width=base_width,
                             probes=(Features(inputs=16),),
-                            **arm,
                         )
