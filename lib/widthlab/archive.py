@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import tempfile
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from widthlab.experiment import Experiment, Record, sweep
-from widthlab.store import Store, digest
+from widthlab.store import Store, digest, write_durably
 
 # What reading a file can end in that is cut short, changed, or something else.
 _DAMAGED = (
@@ -71,10 +71,9 @@ class Archive:
         path = Path(self.path) / f"{name}.json.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
         # Without a time stamp, equal records are equal files.
-        temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
-        os.replace(temporary, path)
+        write_durably(temporary, path, gzip.compress(text.encode(), mtime=0))
         return path
 
     def run(
@@ -114,16 +113,17 @@ def _batches(specs: Sequence[Experiment]) -> Iterator[list[Experiment]]:
 
     devices = use_all_cores()
     most = devices if jax.default_backend() == "cpu" else 16 * devices
-    waiting = list(specs)
-    while waiting:
-        first = _program(waiting[0])
-        batch = [spec for spec in waiting if _program(spec) == first][:most]
-        waiting = [spec for spec in waiting if spec not in batch]
-        yield batch
-
-
-def _program(spec: Experiment) -> Any:
-    return spec.plan, spec.data, spec.checkpoints, spec.probes
+    sharing: dict[Any, list[Experiment]] = {}
+    for spec in specs:
+        sharing.setdefault(spec.program, []).append(spec)
+    batches = [
+        group[start : start + most]
+        for group in sharing.values()
+        for start in range(0, len(group), most)
+    ]
+    # In the order of their most important runs.
+    place = {spec: index for index, spec in enumerate(specs)}
+    yield from sorted(batches, key=lambda batch: place[batch[0]])
 
 
 def _rounded(value: Any) -> Any:

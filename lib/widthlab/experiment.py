@@ -263,6 +263,11 @@ class Experiment:
             dtype=self.dtype,
         )
 
+    @property
+    def program(self) -> Any:
+        """What runs have in common that train together: one compiled program."""
+        return self.plan, self.data, self.checkpoints, self.probes
+
     def scales(self) -> Scales:
         """Return the numbers that the parametrization assigns to each tensor.
 
@@ -533,8 +538,7 @@ def _ensembles(experiments: Sequence[Experiment]) -> Iterator[_Ensemble]:
     """Group runs by compiled program, then cut groups to what fits at once."""
     groups: dict[Any, list[Experiment]] = {}
     for spec in experiments:
-        program = (spec.plan, spec.data, spec.checkpoints, spec.probes)
-        groups.setdefault(program, []).append(spec)
+        groups.setdefault(spec.program, []).append(spec)
     cut = [list(_pieces(group)) for group in groups.values()]
     # First pieces of all groups come first: two at a time, none compiles what the other
     # is just compiling.

@@ -190,7 +190,7 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._swept:
                 self.sweep_temporaries()
-            _write_durably(temporary, path, text)
+            write_durably(temporary, path, text.encode())
         except OSError as error:
             raise StoreError(
                 f"cannot write record {path.name} into folder {path.parent}: "
@@ -261,11 +261,11 @@ def _set_aside(path: Path, error: ValueError) -> None:
     )
 
 
-def _write_durably(temporary: Path, path: Path, text: str) -> None:
+def write_durably(temporary: Path, path: Path, content: bytes) -> None:
     """Write, flush to the disk, rename; on any failure leave no temporary file."""
     try:
-        with temporary.open("x", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
+        with temporary.open("xb") as stream:
+            stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

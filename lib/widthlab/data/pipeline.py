@@ -86,9 +86,10 @@ def _preprocessor(
     """
     if spec.preprocess == "raw01":
         return lambda x: (x / SOURCES[spec.name].scale).astype(np.float32)
-    if spec.preprocess == "normalize":
-        return _normalizer(base)
-    n, total = len(base), base.sum(axis=0, dtype=np.int64)
+    if spec.preprocess == "normalize":  # one mean for all values, not one a pixel
+        n, total = base.size, base.sum(dtype=np.int64)
+    else:
+        n, total = len(base), base.sum(axis=0, dtype=np.int64)
 
     def centred(block: np.ndarray) -> np.ndarray:
         return n * block.astype(np.int64) - total
@@ -107,6 +108,9 @@ def _preprocessor(
         blocks = [np.square(centred(block)).sum(axis=1) for block in _blocks(base)]
         variance = sum(map(int, np.concatenate(blocks))) / (n * base.shape[1])
         deviation = math.sqrt(variance)
+    elif spec.preprocess == "normalize":  # squares of n x - s would not fit 64 bits
+        squares = sum(int(np.square(b.astype(np.int64)).sum()) for b in _blocks(base))
+        deviation = math.sqrt(n * squares - int(total) ** 2)
     else:
         deviation = None
 
@@ -116,24 +120,6 @@ def _preprocessor(
             rows = centred(block)
             divisor = row_norm(rows) if deviation is None else deviation
             out[start : start + _BLOCK] = rows / divisor
-        return out
-
-    return prepare
-
-
-def _normalizer(
-    base: Integer[np.ndarray, "n d"],
-) -> Callable[[np.ndarray], np.ndarray]:
-    """The map x -> (x - mean) / deviation, from exact sums over all values."""
-    count, total = base.size, int(base.sum(dtype=np.int64))
-    squares = sum(int(np.square(b.astype(np.int64)).sum()) for b in _blocks(base))
-    deviation = math.sqrt(count * squares - total**2)  # times count
-
-    def prepare(x: np.ndarray) -> np.ndarray:
-        out = np.empty(x.shape, dtype=np.float32)
-        for start, block in zip(range(0, len(x), _BLOCK), _blocks(x), strict=True):
-            rows = count * block.astype(np.int64) - total
-            out[start : start + _BLOCK] = rows / deviation
         return out
 
     return prepare
