@@ -96,6 +96,16 @@ def names() -> tuple[str, ...]:
     return tuple(_CATALOGUE)
 
 
+def _shifted_softplus(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    r"""Return $\log(1 + e^x) - \log 2$, a ReLU without a kink that is 0 at 0."""
+    return jax.nn.softplus(x) - math.log(2.0)
+
+
+def _smooth_leaky_relu(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
+    r"""Return a smooth map whose slope rises from 0.2 to 1, and is never below 0.2."""
+    return 0.2 * x + 0.8 * _shifted_softplus(x)
+
+
 def _exact_gelu(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     return jax.nn.gelu(x, approximate=False)
 
@@ -111,6 +121,8 @@ _CATALOGUE = {
         Activation("elu", jax.nn.elu, good=False),
         Activation("erf", jax.scipy.special.erf, good=False),
         Activation("linear", lambda x: x, good=False),
+        Activation("shifted-softplus", _shifted_softplus, good=False),
+        Activation("smooth-leaky-relu", _smooth_leaky_relu, good=False),
     )
 }
 
