@@ -294,7 +294,7 @@ def train(
     """
     with precision(plan.dtype):
         count = members.real.shape[0]
-        mesh = _mesh(devices or jax.local_devices(), count)
+        mesh = members_mesh(devices or jax.local_devices(), count)
         members = _place(_pad(members, mesh.size), mesh)
         orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
         data = jax.device_put(
@@ -515,7 +515,8 @@ def _where(condition: Array, new: Any, old: Any) -> Any:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
-def _mesh(devices: Sequence[Any], members: int) -> Mesh:
+def members_mesh(devices: Sequence[Any], members: int) -> Mesh:
+    """Return a mesh of as many of the devices as there are members to spread."""
     return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))
 
 

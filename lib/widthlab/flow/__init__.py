@@ -1,0 +1,29 @@
+"""Gradient flows: how they are solved, and the networks and particles that flow."""
+
+from widthlab.flow.integrators import Adaptive, Descent, Flow, losses
+from widthlab.flow.networks import PartiallyTrained, Shallow, feature_kernel
+from widthlab.flow.particles import Particles, two_layer
+from widthlab.flow.preactivation import Preactivations, learning, progress
+from widthlab.flow.rates import explained, windows
+from widthlab.flow.solve import solve
+from widthlab.flow.trajectory import Trajectory, frame
+
+__all__ = [
+    "Adaptive",
+    "Descent",
+    "Flow",
+    "PartiallyTrained",
+    "Particles",
+    "Preactivations",
+    "Shallow",
+    "Trajectory",
+    "explained",
+    "feature_kernel",
+    "frame",
+    "learning",
+    "losses",
+    "progress",
+    "solve",
+    "two_layer",
+    "windows",
+]

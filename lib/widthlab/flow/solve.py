@@ -1,0 +1,161 @@
+r"""Solve gradient flows: many at a time, each by the method that one asks for."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float
+
+from widthlab.flow.integrators import (
+    Adaptive,
+    Descent,
+    End,
+    Observe,
+    descend,
+    integrate,
+    losses,
+)
+from widthlab.flow.trajectory import Trajectory
+from widthlab.training import members_mesh, precision, use_all_cores
+
+
+def solve(
+    flows: Sequence[Any],
+    times: Float[np.ndarray, " times"] | Sequence[Any],
+    *,
+    method: Adaptive | Descent | None = None,
+    observe: Observe = losses,
+    stop_below: float = 0.0,
+    dtype: str = "float64",
+) -> list[Trajectory]:
+    """Solve flows of one structure in one compiled program, spread over the devices.
+
+    Args:
+        flows: the flows; arrays of all have the same shapes.
+        times: increasing times from 0 on at which to observe; one row for all flows,
+            or one for each.
+        method: how to solve; `Adaptive()` by default.
+        observe: what to observe, as a function of flow and state that returns arrays by
+            name. It is compiled in: pass the same function to share the program.
+        stop_below: share of its initial loss at which a solution ends.
+        dtype: "float64" or "float32".
+
+    Returns:
+        One trajectory for each flow. A solution that fails says so and keeps what it
+        reached; the others go on.
+
+    Raises:
+        ValueError: flows differ in structure, times do not increase, or the tolerance
+            is finer than the precision.
+    """
+    method = Adaptive() if method is None else method
+    _check(method, stop_below, dtype)
+    use_all_cores()
+    with precision(dtype):
+        count = len(flows)
+        members = _stack(flows, dtype)
+        grid = _grid(times, count, dtype)
+        shares = np.full(count, stop_below, dtype)
+        steps = np.broadcast_to(np.asarray(getattr(method, "step", 1.0), dtype), count)
+        static = method if isinstance(method, Adaptive) else None
+        mesh = members_mesh(jax.local_devices(), count)
+        spread = NamedSharding(mesh, PartitionSpec("members"))
+        packed = jax.device_put(_pad((members, grid, shares, steps), mesh.size), spread)
+        ends = jax.tree.map(np.asarray, _solve_all(static, observe, mesh, packed))
+        return [_trajectory(ends, index) for index in range(count)]
+
+
+def _check(method: Adaptive | Descent, stop_below: float, dtype: str) -> None:
+    if not 0 <= stop_below < 1:
+        raise ValueError(
+            f"stop_below is {stop_below}; it is a share of the initial loss, from 0 to "
+            "below 1"
+        )
+    if dtype == "float32" and isinstance(method, Adaptive) and method.rtol < 1e-6:
+        raise ValueError(
+            f"rtol is {method.rtol}, which float32 cannot resolve; use Adaptive(rtol="
+            "1e-5, atol=1e-7) or dtype='float64'"
+        )
+    if isinstance(method, Descent) and not np.all(np.asarray(method.step) > 0):
+        raise ValueError(f"step is {method.step}; steps are above 0")
+
+
+def _stack(flows: Sequence[Any], dtype: str) -> Any:
+    if not flows:
+        raise ValueError("there are no flows to solve")
+
+    def join(*leaves: Any) -> np.ndarray:
+        joint = np.stack([np.asarray(leaf) for leaf in leaves])
+        floats = np.issubdtype(joint.dtype, np.floating)
+        return joint.astype(dtype) if floats else joint
+
+    try:
+        return jax.tree.map(join, *flows)
+    except ValueError as error:
+        raise ValueError(
+            f"flows that are solved together have one structure and shape: {error}; "
+            "solve groups of equal shapes"
+        ) from error
+
+
+def _grid(times: Any, count: int, dtype: str) -> np.ndarray:
+    grid = np.asarray(times, dtype)
+    grid = np.broadcast_to(grid, (count, grid.shape[-1])) if grid.ndim == 1 else grid
+    if grid.shape[0] != count or grid.ndim != 2:
+        raise ValueError(
+            f"times have shape {np.shape(times)} for {count} flows; give one row of "
+            "times for all, or one for each"
+        )
+    if (grid[:, 0] < 0).any() or not (np.diff(grid, axis=1) > 0).all():
+        raise ValueError("times must increase, from 0 or later")
+    return grid
+
+
+def _pad(members: Any, multiple: int) -> Any:
+    """Repeat the last member until every device has as many."""
+    count = jax.tree.leaves(members)[0].shape[0]
+    take = np.minimum(np.arange(count + -count % multiple), count - 1)
+    return jax.tree.map(lambda leaf: leaf[take], members)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _solve_all(
+    method: Adaptive | None, observe: Observe, mesh: Mesh, packed: Any
+) -> End:
+    def one(member: Any) -> End:
+        flow, times, share, step = member
+        if method is None:
+            return descend(flow, times, share, step, observe)
+        return integrate(flow, times, share, method, observe)
+
+    # One after another on each device: steps of different flows do not wait for
+    # one another, and a product of two matrices keeps a core busy.
+    spread = PartitionSpec("members")
+    return jax.shard_map(
+        lambda members: jax.lax.map(one, members),
+        mesh=mesh,
+        in_specs=spread,
+        out_specs=spread,
+        check_vma=False,
+    )(packed)
+
+
+def _trajectory(ends: End, index: int) -> Trajectory:
+    end = jax.tree.map(lambda leaf: leaf[index], ends)
+    early = bool(end.reached < end.times[-1])
+    status = "failed" if end.failed else "stopped" if early else "finished"
+    return Trajectory(
+        times=end.times,
+        observed=dict(end.observed),
+        final=end.final,
+        last=dict(end.last),
+        reached=float(end.reached),
+        status=status,
+        steps=int(end.steps),
+        _interpolation=end.interpolation,
+    )
