@@ -3,6 +3,7 @@
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from widthlab import activations
@@ -14,6 +15,7 @@ EVERY = (*names(), "abrelu(0.1,1)", "abrelu(-1,2)")
 
 def test_the_catalogue():
     expected = {"relu", "gelu", "silu", "elu", "tanh", "erf", "linear", "sigmoid"}
+    expected |= {"shifted-softplus", "smooth-leaky-relu"}
     assert set(names()) == expected
     # Chen et al. 2025, Assumption 4.3: the three that they name.
     assert {name for name in EVERY if get(name).good} == {"sigmoid", "tanh", "silu"}
@@ -107,3 +109,14 @@ def test_an_unknown_name_lists_the_known_ones(wrong):
 def test_slopes_must_be_numbers(wrong):
     with pytest.raises(ValueError, match="no activation is called"):
         get(wrong)
+
+
+def test_smooth_versions_of_relu():
+    assert float(get("smooth-leaky-relu")(jnp.float32(0))) == 0
+    with jax.enable_x64(True):
+        x = jnp.linspace(-40.0, 40.0, 81)
+        slope = np.asarray(jax.vmap(jax.grad(get("smooth-leaky-relu")))(x))
+        shifted = np.asarray(get("shifted-softplus")(x))
+    assert shifted[40] == 0
+    assert 0.2 <= slope.min() and slope.max() <= 1 and np.all(np.diff(slope) >= 0)
+    np.testing.assert_allclose(shifted + math.log(2), np.maximum(x, 0), atol=0.7)

@@ -79,7 +79,7 @@ VISION = {
 }
 
 
-@pytest.mark.parametrize("colour", {*plots.COLOURS.values(), *style._OTHERS})
+@pytest.mark.parametrize("colour", sorted({*plots.COLOURS.values(), *style._OTHERS}))
 def test_colours_contrast_with_the_page(colour):
     """WCAG asks 3:1 of lines and marks."""
     luminance = linear(colour) @ [0.2126, 0.7152, 0.0722]

@@ -71,17 +71,18 @@ def in_blocks(
 def block_size(row: int, entry: int, memory: int) -> int:
     """Return how many inputs a block may have.
 
-    Two blocks of inputs are held, and as much as one more to rearrange them in; of the
-    kernel four tiles: a sum, the next summand and its factors.
+    Two blocks of inputs are held, and as much again to rearrange them in; of the kernel
+    five tiles: a sum, the next summands and their factors. A test compares this with
+    what the compiler lays out.
 
     Raises:
         ValueError: not even one fits.
     """
-    size = (math.sqrt(9 * row**2 + 16 * entry * memory) - 3 * row) / (8 * entry)
+    size = (math.sqrt(16 * row**2 + 20 * entry * memory) - 4 * row) / (10 * entry)
     if size < 1:
         raise ValueError(
             f"memory is {memory} bytes; a single pair of inputs takes "
-            f"{3 * row + 4 * entry}: give at least that"
+            f"{4 * row + 5 * entry}: give at least that"
         )
     return int(size)
 

@@ -87,8 +87,8 @@ def jacobian_kernel(
 @functools.partial(jax.jit, static_argnums=0)
 def _jacobians(
     function: Function, parameters: Any, x: Float[Array, "n ..."]
-) -> list[Float[Array, "n k size"]]:
-    """Return every input's Jacobian, one pull-back for each output."""
+) -> list[Array]:
+    """Return every input's Jacobian (n, k, size) in each array of the parameters."""
 
     def one(x: Array) -> Any:
         return jax.jacrev(lambda p: function(p, x[None])[0])(parameters)
@@ -104,8 +104,8 @@ def _jacobians(
 def _contract(
     rates: list[Float[Array, ""]],
     outputs: str,
-    one: list[Float[Array, "n1 k size"]],
-    two: list[Float[Array, "n2 k size"]],
+    one: list[Array],
+    two: list[Array],
 ) -> Float[Array, "n1 n2 ..."]:
     total = jnp.zeros((), one[0].dtype)
     for rate, a, b in zip(rates, one, two, strict=True):
