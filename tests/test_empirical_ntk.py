@@ -182,9 +182,9 @@ def test_errors():
         kernels.jacobian_kernel(*taken_apart(model), x, lr=[1.0])
 
 
-def test_the_reference_page():
+def test_the_page_of_the_book():
     """Its examples run; fences are not what they print."""
-    page = Path(__file__).parents[1] / "reference" / "kernels.md"
+    page = Path(__file__).parents[1] / "library" / "kernels.md"
     text = re.sub(r"^```.*$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     examples = doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0)
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
