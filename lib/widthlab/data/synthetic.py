@@ -33,8 +33,8 @@ class Synthetic:
 
     Example:
         >>> task = Synthetic(task="xor", n_train=3, n_test=2, dim=15, seed=0).load()
-        >>> task.x_train.shape, sorted(set(np.abs(task.y_train)))
-        ((3, 15), [1.0])
+        >>> task.x_train.shape, set(np.abs(task.y_train).tolist())
+        ((3, 15), {1.0})
     """
 
     task: str

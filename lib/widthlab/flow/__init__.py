@@ -2,7 +2,7 @@
 
 from widthlab.flow.integrators import Adaptive, Descent, Flow, losses
 from widthlab.flow.networks import PartiallyTrained, Shallow, feature_kernel
-from widthlab.flow.particles import Particles, two_layer
+from widthlab.flow.particles import Particles, two_layer, two_layer_outputs
 from widthlab.flow.preactivation import Preactivations, learning, progress
 from widthlab.flow.rates import explained, windows
 from widthlab.flow.solve import solve
@@ -25,5 +25,6 @@ __all__ = [
     "progress",
     "solve",
     "two_layer",
+    "two_layer_outputs",
     "windows",
 ]
