@@ -202,7 +202,7 @@ MASSES = {  # computed elsewhere without noise, by other quadratures on 401 angl
 }
 STEP, END = 0.01, 1.0
 ROUNDING = {"mass_plus": 5e-4, "mass_minus": 5e-5}
-SEEDS, WIDTHS, WIDEST = range(6), (32, 64, 128), 256
+SEEDS, WIDTHS, WIDEST = range(6), (24, 48, 96), 192
 
 
 def network(width, dim, seed):
@@ -236,9 +236,9 @@ def reduced():
 def test_masses_of_forty_dimensions_after_two_thousand_steps(reduced, name):
     values = np.array([run.last[name] for run in reduced[0]]).reshape(-1, len(SEEDS))
     known = np.array(list(MASSES[name].values()))
-    # One draw of theirs of four times the size, against the mean of ours; and what
+    # One draw of theirs, some five times as large, against the mean of ours; and what
     # they rounded.
-    spread = values.std(axis=1, ddof=1) * np.sqrt(1 / 4 + 1 / len(SEEDS))
+    spread = values.std(axis=1, ddof=1) * np.sqrt(1 / 5 + 1 / len(SEEDS))
     assert (np.abs(values.mean(axis=1) - known) < 4 * spread + ROUNDING[name]).all()
 
 
@@ -261,12 +261,10 @@ def at_start(one):
 
 
 def test_each_neuron_of_an_output_zero_moves_as_its_angle_does():
-    half, _ = network(4, 8, seed=0)
+    half, _ = network(4, 16, seed=0)
     b, a = np.concatenate([half, half]), np.repeat([1.0, -1.0], 4)
     (seen, moves), (other, reduced_moves) = (
-        exactly(at_start, one)
-        # In few dimensions the kernel has a bend that needs many nodes.
-        for one in (gaussian_norm(b, a, 2), angles_of(b, a, 2, nodes=128, grid=513))
+        exactly(at_start, one) for one in (gaussian_norm(b, a, 2), angles_of(b, a, 2))
     )
     assert set(seen) == set(other)
     for name, value in seen.items():
@@ -284,8 +282,8 @@ def test_each_neuron_of_an_output_zero_moves_as_its_angle_does():
 
 
 def test_a_network_on_a_sample_is_observed_as_one_on_the_population():
-    b, a = network(8, 8, seed=5)
-    x = np.random.default_rng(0).standard_normal((20_000, 8))
+    b, a = network(8, 16, seed=5)
+    x = np.random.default_rng(0).standard_normal((5_000, 16))
     y = np.linalg.norm(x[:, :2], axis=1)
     sample, _ = exactly(at_start, flow.two_layer(b, a, x, y))
     seen, _ = exactly(at_start, gaussian_norm(b, a, 2))
