@@ -59,7 +59,8 @@ def glance(chapter: str) -> Any:
     for name, found in rows.items():
         claim = next(iter(found.values())).claim
         badges = [found[t].verdict.badge if t in found else "" for t in tiers]
-        row = [f"[{name}](#{claim.anchor})", claim.statement, *badges]
+        statement = claim.statement.replace("|", r"\|")  # not the end of a cell
+        row = [f"[{name}](#{claim.anchor})", statement, *badges]
         lines.append(f"| {' | '.join(row)} |")
     return Markdown("\n".join(lines))
 
