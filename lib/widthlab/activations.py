@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 
@@ -72,17 +73,24 @@ def abrelu(a: float, b: float) -> Activation:
     )
 
 
+def abrelu_slopes(name: str) -> tuple[float, float] | None:
+    """Return the slopes that the name of an (a, b)-ReLU holds; None for other names."""
+    if name.startswith("abrelu(") and name.endswith(")"):
+        with contextlib.suppress(ValueError):
+            slopes = [float(slope) for slope in name[len("abrelu(") : -1].split(",")]
+            if len(slopes) == 2 and all(map(math.isfinite, slopes)):
+                return slopes[0], slopes[1]
+    return None
+
+
 def get(name: str) -> Activation:
     """Return an activation by name.
 
     Raises:
         ValueError: there is none of that name.
     """
-    if name.startswith("abrelu(") and name.endswith(")"):
-        with contextlib.suppress(ValueError):
-            slopes = [float(slope) for slope in name[len("abrelu(") : -1].split(",")]
-            if len(slopes) == 2 and all(map(math.isfinite, slopes)):
-                return abrelu(*slopes)
+    if slopes := abrelu_slopes(name):
+        return abrelu(*slopes)
     if name not in _CATALOGUE:
         raise ValueError(
             f"no activation is called {name!r}; there are {', '.join(_CATALOGUE)} and "
@@ -129,18 +137,26 @@ _CATALOGUE = {
 
 @lru_cache(maxsize=64)
 def _moment(name: str, *, derivative: bool) -> float:
-    """Integrate over each half-line on its own, so that a kink at zero is exact."""
-    import numpy as np
-
+    z, weights, density = gaussian_quadrature()
     function = get(name).function
     with jax.enable_x64(True):
-        nodes, weights = np.polynomial.legendre.leggauss(200)
-        z = 6.0 * (nodes + 1.0)  # [0, 12]; the Gaussian tail beyond is below 1e-31
-        both = jnp.asarray(np.concatenate([-z, z]))
+        nodes = jnp.asarray(z)
         if derivative:
-            values = jax.vmap(jax.grad(lambda t: function(t)))(both)
+            values = jax.vmap(jax.grad(lambda t: function(t)))(nodes)
         else:
-            values = function(both)
-        density = np.exp(-(np.asarray(both) ** 2) / 2) / math.sqrt(2 * math.pi)
-        total = np.sum(np.tile(6.0 * weights, 2) * np.asarray(values) ** 2 * density)
+            values = function(nodes)
+        total = np.sum(weights * np.asarray(values) ** 2 * density)
     return float(total)
+
+
+def gaussian_quadrature() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return nodes, their weights, and the standard Gaussian density at the nodes.
+
+    Each half-line is integrated on its own, so that a kink at zero is exact. The
+    negative nodes come first, in the order of their mirror images.
+    """
+    y, weights = np.polynomial.legendre.leggauss(200)
+    z = 6.0 * (y + 1.0)  # [0, 12]; the Gaussian tail beyond is below 1e-31
+    nodes = np.concatenate([-z, z])
+    density = np.exp(-(nodes**2) / 2) / math.sqrt(2 * math.pi)
+    return nodes, np.tile(6.0 * weights, 2), density

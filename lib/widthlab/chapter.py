@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from widthlab.claims import ClaimsFile
+from widthlab.claims import ClaimsFile, markdown_row
 from widthlab.estimates import Estimate, slope
 from widthlab.verdicts import Check, Judgement
 
@@ -59,9 +59,8 @@ def glance(chapter: str) -> Any:
     for name, found in rows.items():
         claim = next(iter(found.values())).claim
         badges = [found[t].verdict.badge if t in found else "" for t in tiers]
-        statement = claim.statement.replace("|", r"\|")  # not the end of a cell
-        row = [f"[{name}](#{claim.anchor})", statement, *badges]
-        lines.append(f"| {' | '.join(row)} |")
+        link = f"[{name}](#{claim.anchor})"
+        lines.append(markdown_row([link, claim.statement, *badges]))
     return Markdown("\n".join(lines))
 
 

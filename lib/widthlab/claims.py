@@ -42,6 +42,7 @@ __all__ = [
     "exact",
     "extent",
     "geometric_mean",
+    "markdown_row",
     "mean",
     "ratio",
     "scoreboard_markdown",
@@ -158,15 +159,21 @@ def scoreboard_markdown(
             f"{headline.quantity} {predicted} (± {headline.tolerance:.4g})",
             str(headline.estimate) if headline.estimate else "not measured",
         )
-        lines.append(f"| {' | '.join(map(_cell, cells))} |")
+        lines.append(markdown_row(cells))
     verdicts = [judgement.verdict for judgement in ordered.values()]
     totals = [f"{verdicts.count(v)} {v.badge}" for v in Verdict if v in verdicts]
     count = f"{len(verdicts)} claim{'' if len(verdicts) == 1 else 's'}"
     return "\n".join([*lines, "", f"{count}: {', '.join(totals) or 'none'}.", ""])
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", r"\|").split())
+def markdown_row(cells: Iterable[str]) -> str:
+    r"""A row of a Markdown table; bars and line breaks in a cell do not end it.
+
+    >>> print(markdown_row(["|x_H|", "two  words"]))
+    | \|x_H\| | two words |
+    """
+    texts = (" ".join(cell.replace("|", r"\|").split()) for cell in cells)
+    return f"| {' | '.join(texts)} |"
 
 
 def _by_key(judgements: Iterable[Judgement]) -> dict[tuple[str, str], Judgement]:

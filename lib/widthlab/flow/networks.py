@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,6 @@ class Shallow:
     activation: str = "smooth-leaky-relu"
     parametrization: str = "mean-field"
     paired: bool = True
-    hidden_layers: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         """Refuse what cannot be built."""

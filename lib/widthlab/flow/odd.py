@@ -31,7 +31,7 @@ from widthlab.flow.least_squares import (
     Number,
     sample_moments,
 )
-from widthlab.flow.particles import Coordinates, Particles, Regression
+from widthlab.flow.particles import Coordinates, Particles, Regression, neurons
 from widthlab.model import AnyArray
 
 
@@ -60,8 +60,7 @@ def odd_predictor(
     It is the flow of the two-layer network with the activation $z/2$. The states have
     the names of `two_layer`.
     """
-    start = {"outer": np.asarray(outer), "inner": np.asarray(inner)}
-    return Particles(predictor_risk, start, task)
+    return Particles(predictor_risk, neurons(inner, outer), task)
 
 
 @functools.partial(

@@ -78,6 +78,13 @@ class Regression:
     targets: Float[AnyArray, "... n"]
 
 
+def neurons(
+    inner: Float[AnyArray, "m d"], outer: Float[AnyArray, " m"]
+) -> dict[str, np.ndarray]:
+    """Return the coordinates of the neurons of a two-layer network."""
+    return {"outer": np.asarray(outer), "inner": np.asarray(inner)}
+
+
 def two_layer_outputs(
     state: Coordinates, x: Float[AnyArray, "k d"], activation: str
 ) -> Float[Array, " k"]:
@@ -123,7 +130,7 @@ def two_layer(
         )
     return Particles(
         two_layer_loss,
-        {"outer": np.asarray(outer), "inner": np.asarray(inner)},
+        neurons(inner, outer),
         Regression(activation, np.asarray(x), np.asarray(y)),
         frozenset() if train_outer else frozenset({"outer"}),
     )

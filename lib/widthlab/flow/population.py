@@ -25,8 +25,8 @@ from jaxtyping import Array, Float
 from widthlab.flow.angle_kernels import target_feature
 from widthlab.flow.least_squares import LeastSquares
 from widthlab.flow.odd import predictor
-from widthlab.flow.particles import Coordinates, Particles
-from widthlab.kernels.arcs import arccosine
+from widthlab.flow.particles import Coordinates, Particles, neurons
+from widthlab.kernels.arcs import arccosine, root
 from widthlab.model import AnyArray
 
 _TERMS = 24
@@ -69,7 +69,7 @@ def gaussian_odd(
             "the inputs' covariance is not a multiple of the identity; this loss is "
             "known for isotropic Gaussian inputs, use flow.two_layer on a sample"
         )
-    return Particles(odd_energy, _start(inner, outer), task)
+    return Particles(odd_energy, neurons(inner, outer), task)
 
 
 @functools.partial(
@@ -125,19 +125,13 @@ def gaussian_norm(
     fitted = np.polynomial.chebyshev.chebfit(nodes, values, _TERMS - 1)
     series = np.polynomial.chebyshev.cheb2poly(fitted)
     return Particles(
-        norm_energy, _start(inner, outer), NormTarget(subspace_dim, series)
+        norm_energy, neurons(inner, outer), NormTarget(subspace_dim, series)
     )
-
-
-def _start(inner: AnyArray, outer: AnyArray) -> dict[str, np.ndarray]:
-    return {"outer": np.asarray(outer), "inner": np.asarray(inner)}
 
 
 def _lengths(rows: Float[Array, "m k"]) -> Float[Array, " m"]:
     """Norms of rows, with the derivative 0 at 0: by symmetry that of the loss."""
-    squares = jnp.sum(jnp.square(rows), axis=1)
-    safe = jnp.where(squares > 0, squares, 1)
-    return jnp.where(squares > 0, jnp.sqrt(safe), 0)
+    return root(jnp.sum(jnp.square(rows), axis=1))
 
 
 def _polynomial(series: Float[AnyArray, " n"], theta: Float[Array, " m"]) -> Array:

@@ -30,7 +30,7 @@ def windows(run: Trajectory) -> pd.DataFrame:
     """
     import pandas as pd
 
-    if missing := {"kernel_rate", "gradient_rate", "bound"} - set(run.observed):
+    if missing := set(_BESIDE) - set(run.observed):
         raise ValueError(
             f"the run has no {sorted(missing)}; solve with observe=flow.progress"
         )

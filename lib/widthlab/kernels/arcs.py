@@ -1,4 +1,4 @@
-r"""Arc functions of cosines, fast and with finite derivatives at plus and minus one.
+r"""Arcs of cosines and roots of variances, with finite derivatives where they end.
 
 The compiler takes arcs from the C library, entry by entry; the rational approximations
 below vectorise and are some fifty times as fast, to the last two digits as exact.
@@ -82,6 +82,11 @@ def _arcsine_jvp(
     squared = (1 - sine) * (1 + sine)
     least = jnp.finfo(sine.dtype).eps
     return arcsine(sine), tangent / jnp.sqrt(jnp.maximum(squared, least))
+
+
+def root(q: AnyFloat) -> AnyFloat:
+    """Return the square root, with derivative 0 at 0."""
+    return jnp.where(q > 0, jnp.sqrt(jnp.where(q > 0, q, 1)), 0)
 
 
 def _snapped(cosine: AnyFloat) -> tuple[AnyFloat, AnyFloat]:

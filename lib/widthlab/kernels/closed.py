@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from widthlab.kernels.arcs import arccosine, arcsine
+from widthlab.kernels.arcs import arccosine, arcsine, root
 
 AnyFloat = Float[Array, " ..."]
 
@@ -52,7 +52,7 @@ class AbRelu:
         if bend == 0:
             zero = jnp.zeros_like(q11 * q12 * q22)
             return Moments(product * q12 + zero, product + zero)
-        norms = _root(q11) * _root(q22)
+        norms = root(q11) * root(q22)
         none = norms == 0
         cosine = jnp.where(none, 0, q12 / jnp.where(none, 1, norms))
         kappa0, kappa1 = arccosine(cosine)
@@ -99,11 +99,6 @@ def gelu(q11: AnyFloat, q12: AnyFloat, q22: AnyFloat) -> Moments:
         density * b + q12 * g,
         g + density * q12 * (1 + 2 * c + b / determinant),
     )
-
-
-def _root(q: AnyFloat) -> AnyFloat:
-    """Return the square root, with derivative 0 at 0."""
-    return jnp.where(q > 0, jnp.sqrt(jnp.where(q > 0, q, 1)), 0)
 
 
 def _gap(q11: AnyFloat, q12: AnyFloat, q22: AnyFloat) -> AnyFloat:

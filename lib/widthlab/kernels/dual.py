@@ -81,9 +81,8 @@ def rule(activation: str | Activation, terms: int = 128) -> Rule:
     if isinstance(activation, str):
         activation = activations.get(activation)
     name = activation.name
-    if name.startswith("abrelu("):
-        a, b = (float(slope) for slope in name[len("abrelu(") : -1].split(","))
-        return AbRelu(a, b)
+    if slopes := activations.abrelu_slopes(name):
+        return AbRelu(*slopes)
     # An activation of one's own may bear any name.
     if name in _CLOSED and activation == activations.get(name):
         return _CLOSED[name]

@@ -25,11 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from widthlab.activations import gaussian_quadrature
+from widthlab.kernels.arcs import root
+
 AnyFloat = Float[Array, " ..."]
 Function = Callable[[AnyFloat], AnyFloat]
-
-# Nodes on each half-line, which ends where the integrand is below rounding.
-_NODES, _END = 200, 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,7 @@ class Series:
         The value is that of the series, whose derivative converges slowly at $u = v$.
         """
         nodes, basis = _rule(1)
-        root = jnp.where(q > 0, jnp.sqrt(jnp.where(q > 0, q, 1)), 0)
-        values = self.function(root[..., None] * jnp.asarray(nodes, q.dtype))
+        values = self.function(root(q)[..., None] * jnp.asarray(nodes, q.dtype))
         return jnp.matmul(
             values**2, jnp.asarray(basis[:, 0], q.dtype), precision="highest"
         )
@@ -166,13 +165,10 @@ def _ladder(terms: int, shift: int) -> np.ndarray:
 def _rule(terms: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes, and weights times density times normalised Hermite polynomials.
 
-    Either half-line has nodes of its own, in the order of their mirror images.
+    `_rest` relies on the order of the nodes.
     """
-    y, weights = np.polynomial.legendre.leggauss(_NODES)
-    y, weights = _END / 2 * (y + 1), _END / 2 * weights
-    z = np.concatenate([-y, y])
-    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    columns = [np.tile(weights, 2) * density]
+    z, weights, density = gaussian_quadrature()
+    columns = [weights * density]
     columns.append(z * columns[0])
     for k in range(1, max(terms - 1, 1)):
         following = z * columns[-1] - math.sqrt(k) * columns[-2]
