@@ -15,7 +15,7 @@ EVERY = (*names(), "abrelu(0.1,1)", "abrelu(-1,2)")
 
 def test_the_catalogue():
     expected = {"relu", "gelu", "silu", "elu", "tanh", "erf", "linear", "sigmoid"}
-    expected |= {"shifted-softplus", "smooth-leaky-relu"}
+    expected |= {"shifted-softplus", "smooth-leaky-relu", "abs"}
     assert set(names()) == expected
     # Chen et al. 2025, Assumption 4.3: the three that they name.
     assert {name for name in EVERY if get(name).good} == {"sigmoid", "tanh", "silu"}
@@ -26,6 +26,7 @@ def test_the_catalogue():
     [
         ("linear", 1.0, 1.0),
         ("relu", 1 / 2, 1 / 2),
+        ("abs", 1.0, 1.0),
         ("abrelu(0.1,1)", (0.01 + 1) / 2, (0.01 + 1) / 2),
         ("abrelu(-1,2)", (1 + 4) / 2, (1 + 4) / 2),
         # Williams 1997: E erf(z)^2 = 2/pi asin(2/3); E erf'(z)^2 = 4/pi E e^(-2 z^2).
@@ -69,6 +70,40 @@ def test_moments_by_sampling(name):
 def test_the_gain_keeps_second_moments(name):
     """A wide layer after another: E[phi(g z x)^2] = 1 with x of second moment 1."""
     assert get(name).gain ** 2 * get(name).second_moment == pytest.approx(1, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "kurtosis"),
+    [
+        ("linear", 1.0),
+        ("abs", 1.0),
+        ("relu", 2.0),
+        # Half of the Gaussian has one slope, half the other.
+        ("abrelu(-1,2)", (1 + 16) / 2 / ((1 + 4) / 2) ** 2),
+        # E e^(-k z^2) = (1 + 2k)^(-1/2), with k = 4 and k = 2.
+        ("erf", (1 / 3) / (1 / math.sqrt(5)) ** 2),
+    ],
+)
+def test_the_kurtosis_of_slopes(name, kurtosis):
+    assert get(name).derivative_kurtosis == pytest.approx(kurtosis, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_the_critical_gain_keeps_gradients(name):
+    here = get(name)
+    slope = here.derivative_second_moment
+    assert here.critical_gain**2 * slope == pytest.approx(1, rel=1e-12)
+    homogeneous = name.startswith("abrelu") or name in ("relu", "abs", "linear")
+    assert homogeneous == (abs(here.critical_gain - here.gain) < 1e-12)
+
+
+def test_the_papers_slopes_of_an_abrelu():
+    """alpha s + beta |s| in the slopes of this library."""
+    x = jnp.linspace(-2.0, 2.0, 9)
+    for alpha, beta in ((0.0, 1.0), (0.5, 0.5), (0.3, -0.7)):
+        here = abrelu(alpha - beta, alpha + beta)
+        np.testing.assert_allclose(here(x), alpha * x + beta * jnp.abs(x), atol=1e-6)
+    np.testing.assert_array_equal(get("abs")(x), abrelu(-1, 1)(x))
 
 
 def test_moments_do_not_depend_on_the_precision_in_use():

@@ -99,6 +99,7 @@ def phi(name):
             lambda x: 0.3 + 0.7 * (x > 0),
         ),
         "linear": (lambda x: x, np.ones_like),
+        "abs": (np.abs, np.sign),
         "erf": (erf, lambda x: 2 / np.sqrt(np.pi) * np.exp(-(x**2))),
         "gelu": (lambda x: x * cdf(x), lambda x: cdf(x) + x * density(x)),
         "tanh": (np.tanh, lambda x: 1 - np.tanh(x) ** 2),
@@ -141,7 +142,7 @@ ERRORS = {"tanh": (2e-13, 1e-10), "elu": (3e-8, 1e-5)}
 
 
 @pytest.mark.parametrize(
-    "name", ["relu", "erf", "gelu", "tanh", "elu", "abrelu(0.3,1)"]
+    "name", ["relu", "abs", "erf", "gelu", "tanh", "elu", "abrelu(0.3,1)"]
 )
 def test_moments_by_quadrature(name):
     q1, q2 = np.array(VARIANCES).T[:, :, None]
@@ -179,6 +180,7 @@ def test_activations_of_ones_own():
         slope, rel=1e-12
     )
     assert dual.rule(activations.abrelu(0, 1)) == dual.rule("relu")
+    assert dual.rule(activations.abrelu(-1, 1)) == dual.rule("abs")
 
 
 # --- properties of the kernels

@@ -215,6 +215,58 @@ def test_all_parametrizations_are_one_network_at_the_base_width():
         np.testing.assert_array_equal(outputs[0], other)
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("base", [1, 16])
+def test_nup_where_widths_grow(base, normalised):
+    """As the reconstruction has it: standard normal matrices behind their fan-in.
+
+    z_k = g m_{k-1}^(-1/2) A_k phi(z_{k-1}) and f = m_1^(-1/2) z_l; the rate of A_k is
+    eta nu_k m_1 with nu_k = 1, or else m_1 / m_k (of the output: m_1 / m_{l-1}).
+    """
+    widths = (16, 40, 24, 100)
+    shape = Shape(7, widths, 3, "abs")
+    table = get("nup-normalised" if normalised else "nup")
+    found = shape.scales(table, lr=0.3, base_width=base, dtype="float64")
+    fans, outs = np.array([1.0, *widths]), np.array([*widths, widths[-1]])
+    gamma = np.array([1, 1, 1, 1, 16**-0.5])
+    behind = gamma * fans**-0.5
+    nu = 16 / outs if normalised else np.ones(5)
+    np.testing.assert_allclose(found.std * found.multiplier, _base(behind, base, "std"))
+    # Learning rates of matrices are those of A_k by the square of what stands before.
+    rates = 0.3 * nu * 16 * behind**2
+    effective = found.lr * found.multiplier**2
+    np.testing.assert_allclose(effective, _base(rates, base, "lr"))
+    np.testing.assert_array_equal(found.lr, found.first_lr)
+
+
+def _base(values, base, what):
+    """All parametrizations coincide at the base width: constants of each matrix."""
+    powers = {"std": (0, 0, 0.5), "lr": (-1, 0, 1)}[what]
+    exponents = np.array([powers[0], *[powers[1]] * 3, powers[2]])
+    return values * float(base) ** exponents
+
+
+def test_biases_of_nup_learn_like_those_of_the_first_layer():
+    """The rate eta nu_k / gamma^2 of a bias that is added to z_k; none in f."""
+    widths = (16, 40, 24, 100)
+    shape = Shape(7, widths, 3, "abs", "all")
+    for name, nu in (("nup", np.ones(4)), ("nup-normalised", 16 / np.array(widths))):
+        found = shape.scales(get(name), lr=0.3, dtype="float64")
+        np.testing.assert_allclose(found.lr[5:], [*(0.3 * 16 * nu), 0.3])
+
+
+def test_growth_is_nothing_at_constant_width():
+    for widths, same in (((32, 32, 32), True), ((32, 32, 64), False)):
+        mup, nup, normalised = (
+            Shape(10, widths, 4, "relu", "all").scales(get(name), lr=0.1, base_width=8)
+            for name in ("mup", "nup", "nup-normalised")
+        )
+        for other in (nup, normalised):
+            assert same == all(
+                np.array_equal(a, b) for a, b in zip(mup, other, strict=True)
+            )
+
+
 def test_keys_decide_the_draw():
     same, again, other = (build(seed=s)[0].layers[1].kernel[...] for s in (0, 0, 1))
     np.testing.assert_array_equal(same, again)

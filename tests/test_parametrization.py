@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from widthlab import parametrization as module
 from widthlab.parametrization import (
     Exponents,
+    Growth,
     Linear,
     Parametrization,
     ParametrizationError,
@@ -37,6 +38,9 @@ EFFECTIVE = {
     "mup": ((0, HALF, 1), (1, 0, -1)),
     "hp": ((0, HALF, 1), (1, 0, -1)),
     "hpz": ((0, HALF, 1), (1, 0, -1)),
+    # At constant width; where widths grow, see test_nup_where_widths_grow.
+    "nup": ((0, HALF, 1), (1, 0, -1)),
+    "nup-normalised": ((0, HALF, 1), (1, 0, -1)),
 }
 # Tensor Programs IV, Table 1, and Hajjar et al. 2024: a, b and c as printed.
 PRINTED = {
@@ -50,6 +54,8 @@ PRINTED = {
     "mup": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
     "hp": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
     "hpz": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
+    "nup": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
+    "nup-normalised": ((-HALF, HALF), (0, HALF), (HALF, HALF), (0, 0, 0)),
 }
 # Tensor Programs IVb, Section 2: in effective form an entrywise-normalised update of a
 # matrix is n^-e, so that features (input, hidden) and output (output) move by n^-r and
@@ -411,6 +417,79 @@ def test_depth_rules_and_first_step():
     assert (scales.lr, scales.first_lr) == (16.0**2, 16.0**3)
 
 
+@pytest.mark.parametrize("base", [1, 16])
+def test_growth_is_a_matter_of_ratios_alone(base):
+    row = get("mup")[Role.HIDDEN]
+    growth = Growth(F(1, 3), F(1, 2), F(-2))
+    grown = get("mup").mutated(Role.HIDDEN, growth=growth)
+    sizes = {"fan_in": 48, "fan_out": 96, "base_width": base, "depth": 3}
+    assert get("mup")[Role.HIDDEN].growth == row.growth == Growth()
+    for first, r_in, r_out in ((None, 1, 1), (96, 1 / 2, 1), (16, 3, 6)):
+        here, there = (
+            table.scales(Role.HIDDEN, first_width=first, **sizes)
+            for table in (grown, get("mup"))
+        )
+        assert here.std / there.std == pytest.approx(r_in ** (-1 / 3))
+        rate = r_in**-0.5 * r_out**2
+        for name in ("lr", "first_lr"):
+            assert getattr(here, name) / getattr(there, name) == pytest.approx(rate)
+        assert (here.multiplier, here.retained) == (there.multiplier, there.retained)
+
+
+def test_sizes_that_are_no_widths_do_not_grow():
+    """Those of the data; biases act on the constant 1."""
+    row = Exponents(F(0), F(0), F(0), growth=Growth(F(1), F(1), F(10)))
+    table = Parametrization("x", "x", tuple((role, row) for role in Role), bias=row)
+    for role, bias, std, lr in (
+        (Role.INPUT, False, 1, 2**-10),
+        (Role.OUTPUT, False, 1 / 3, 1 / 3),
+        (Role.HIDDEN, False, 1 / 3, 2**-10 / 3),
+        (Role.HIDDEN, True, 1, 2**-10),
+        (Role.OUTPUT, True, 1, 1),
+    ):
+        found = table.scales(role, fan_in=12, fan_out=8, first_width=4, bias=bias)
+        assert (found.std, found.lr) == pytest.approx((std, lr)), (role, bias)
+
+
+@given(st.sampled_from(["nup", "nup-normalised"]), thetas)
+def test_a_class_keeps_growth(name, theta):
+    original = get(name)
+    moved = original.shifted(theta)
+    assert [moved[role].growth for role in Role] == [
+        original[role].growth for role in Role
+    ]
+    assert moved.equivalent(original)
+    assert not moved.equivalent(get("mup"))
+    rows = tuple(
+        (r, dataclasses.replace(e, growth=Growth())) for r, e in get(name).exponents
+    )
+    mup = get("mup").exponents
+    assert [dataclasses.replace(e, c_adam=None) for _, e in mup] == [e for _, e in rows]
+
+
+@pytest.mark.parametrize("name", ["mup", "ip-bias", "nup"])
+def test_slowed_tables(name):
+    table, q = get(name), F(3, 2)
+    slow = table.slowed(q)
+    assert (slow.name, slow.label) == (
+        f"{name}[lr L^-3/2]",
+        f"{table.label}, lr L^-3/2",
+    )
+    assert Parametrization.from_json(slow.to_json()) == slow
+    assert slow.slowed(-q).exponents == table.exponents
+    assert not slow.equivalent(table)
+    for role, bias in ((r, b) for r in Role for b in (False, True)):
+        sizes = {"fan_in": 12, "fan_out": 8, "first_width": 4, "depth": 4, "bias": bias}
+        here, there = (t.scales(role, **sizes) for t in (slow, table))
+        for one, other in ((here.lr, there.lr), (here.first_lr, there.first_lr)):
+            assert one == pytest.approx(other / 8)
+        same = {"lr": 0.0, "first_lr": 0.0}
+        assert dataclasses.replace(here, **same) == dataclasses.replace(there, **same)
+    with pytest.raises(ParametrizationError, match=r"q is 1\.5; exponents are exact"):
+        # Past the type checker of the tests.
+        Parametrization.slowed.__wrapped__(table, 1.5)
+
+
 def test_the_width_of_a_layer():
     assert [role.width(3, 7) for role in Role] == [7, 3, 3]
 
@@ -436,6 +515,7 @@ def test_json_round_trip_of_the_catalogue(name):
 def test_what_json_may_leave_out():
     data = get("ip-llr").to_json()
     del data["bias"]
+    assert not any("growth" in row for row in data["exponents"].values())
     for row in data["exponents"].values():
         del row["mean"], row["retained"]
         row["c_first"] = row["c_first"][:2]
@@ -454,6 +534,7 @@ def test_json_keeps_depth_rules(retained):
         F(3, 2),
         F(-7, 4),
         retained,
+        Growth(F(1, 5), F(-3), F(7, 2)),
     )
     rows = tuple((role, row) for role in Role)
     deep = Parametrization("x", "y", rows, bias=row, max_depth=3)
@@ -491,7 +572,9 @@ def test_an_unknown_name_lists_the_known_ones():
     assert all(name in str(refusal.value) for name in NAMES)
 
 
-@pytest.mark.parametrize("wrong", ["fan_in", "fan_out", "base_width", "depth"])
+@pytest.mark.parametrize(
+    "wrong", ["fan_in", "fan_out", "base_width", "depth", "first_width"]
+)
 @pytest.mark.parametrize("value", [0, -3])
 def test_sizes_must_be_positive(wrong, value):
     sizes = {"fan_in": 4, "fan_out": 4, "base_width": 1, "depth": 1, wrong: value}
@@ -521,12 +604,20 @@ def test_exponents_are_exact(name, value):
         row.__post_init__()
 
 
+@pytest.mark.parametrize("name", ["b", "c_in", "c_out"])
+def test_growth_is_exact(name):
+    growth = Growth(F(1, 7))
+    object.__setattr__(growth, name, 0.5)
+    with pytest.raises(ParametrizationError, match=f"{name} is 0.5.*Fraction"):
+        growth.__post_init__()
+
+
 def test_mean_field_is_shallow():
     with pytest.raises(ParametrizationError, match=r"at most 1 hidden.*not 2.*'ip'"):
         get("mean-field").scales(Role.OUTPUT, fan_in=4, fan_out=1, depth=2)
 
 
-@pytest.mark.parametrize("name", ["ip", "ip-llr", "ip-bias", "ip-non-centred"])
+@pytest.mark.parametrize("name", ["ip", "ip-llr", "ip-bias", "ip-non-centred", "nup"])
 def test_no_adam_without_exponents(name):
     with pytest.raises(ParametrizationError, match="Adam") as error:
         get(name).scales(Role.HIDDEN, fan_in=4, fan_out=4, adam=True)

@@ -46,12 +46,31 @@ class Activation:
             >>> round(get("relu").second_moment, 12)
             0.5
         """
-        return _moment(self.name, derivative=False)
+        return _moment(self.name, derivative=False, power=2)
 
     @property
     def derivative_second_moment(self) -> float:
         r"""Return $E[\varphi'(z)^2]$ for standard Gaussian $z$."""
-        return _moment(self.name, derivative=True)
+        return _moment(self.name, derivative=True, power=2)
+
+    @property
+    def derivative_kurtosis(self) -> float:
+        r"""Return $\kappa_4 = E[\varphi'(z)^4] / E[\varphi'(z)^2]^2$.
+
+        Example:
+            >>> [round(get(name).derivative_kurtosis, 12) for name in ("abs", "relu")]
+            [1.0, 2.0]
+        """
+        fourth = _moment(self.name, derivative=True, power=4)
+        return fourth / self.derivative_second_moment**2
+
+    @property
+    def critical_gain(self) -> float:
+        r"""Return $E[\varphi'(z)^2]^{-1/2}$, the gain that keeps gradients.
+
+        That is the edge of chaos. It is `gain` if $\varphi$ is positively homogeneous.
+        """
+        return self.derivative_second_moment**-0.5
 
     @property
     def gain(self) -> float:
@@ -62,7 +81,8 @@ class Activation:
 def abrelu(a: float, b: float) -> Activation:
     r"""Return the (a, b)-ReLU $a \min(x, 0) + b \max(x, 0)$.
 
-    It is found again under its name, `abrelu(a,b)`.
+    It is found again under its name, `abrelu(a,b)`. Where papers write
+    $\alpha s + \beta |s|$ (Terjék 2025), it is `abrelu(alpha - beta, alpha + beta)`.
     """
     # All digits, since the name is what a specification keeps.
     slopes = ",".join(repr(float(slope)).removesuffix(".0") for slope in (a, b))
@@ -129,6 +149,7 @@ _CATALOGUE = {
         Activation("elu", jax.nn.elu, good=False),
         Activation("erf", jax.scipy.special.erf, good=False),
         Activation("linear", lambda x: x, good=False),
+        Activation("abs", jnp.abs, good=False),
         Activation("shifted-softplus", _shifted_softplus, good=False),
         Activation("smooth-leaky-relu", _smooth_leaky_relu, good=False),
     )
@@ -136,7 +157,7 @@ _CATALOGUE = {
 
 
 @lru_cache(maxsize=64)
-def _moment(name: str, *, derivative: bool) -> float:
+def _moment(name: str, *, derivative: bool, power: int) -> float:
     z, weights, density = gaussian_quadrature()
     function = get(name).function
     with jax.enable_x64(True):
@@ -145,7 +166,7 @@ def _moment(name: str, *, derivative: bool) -> float:
             values = jax.vmap(jax.grad(lambda t: function(t)))(nodes)
         else:
             values = function(nodes)
-        total = np.sum(weights * np.asarray(values) ** 2 * density)
+        total = np.sum(weights * np.asarray(values) ** power * density)
     return float(total)
 
 

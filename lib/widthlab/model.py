@@ -157,6 +157,7 @@ class Shape:
                 gain=gain[t.role, t.bias],
                 adam=adam,
                 bias=t.bias,
+                first_width=self.widths[0],
             )
             for t in self.tensors
         ]

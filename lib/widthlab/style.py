@@ -50,6 +50,7 @@ COLOURS = {
     "mup": "#D55E00",
     "hpz": "#8796A5",
     "nup": "#B48C64",
+    "nup-normalised": "#2A0030",
 }
 MARKERS = {
     "sp": "X",
@@ -63,6 +64,7 @@ MARKERS = {
     "mup": "o",
     "hpz": "h",
     "nup": "D",
+    "nup-normalised": "p",
 }
 LABELS = {
     "sp": "SP",
@@ -76,6 +78,7 @@ LABELS = {
     "mup": "μP",
     "hpz": "HPZ",
     "nup": "νP",
+    "nup-normalised": "νP (normalised)",
 }
 WIDTH_INCHES = 6.0
 LINE_INCHES = 0.25

@@ -92,6 +92,7 @@ def rule(activation: str | Activation, terms: int = 128) -> Rule:
 _CLOSED: dict[str, Rule] = {
     "relu": AbRelu(0.0, 1.0),
     "linear": AbRelu(1.0, 1.0),
+    "abs": AbRelu(-1.0, 1.0),
     "erf": erf,
     "gelu": gelu,
 }

@@ -10,6 +10,7 @@ from typing import Any
 from widthlab.parametrization.exponents import (
     HALF,
     Exponents,
+    Growth,
     Linear,
     Parametrization,
     ParametrizationError,
@@ -25,6 +26,28 @@ def _row(a: Any, b: Any, c: Any, c_adam: Any = None, **more: Any) -> Exponents:
         c_adam=None if c_adam is None else Fraction(c_adam),
         **more,
     )
+
+
+def _growth(b: Any = 0, c_in: Any = 0, c_out: Any = 0) -> Growth:
+    return Growth(Fraction(b), Fraction(c_in), Fraction(c_out))
+
+
+def _nup(name: str, label: str, update: int) -> Parametrization:
+    r"""Return νP, whose updates shrink like the given power of a layer's own width.
+
+    Row by row: $\gamma = n_1^{-1/2}$ in $f = \gamma z^{L+1}$, and the rate
+    $\eta \nu_l / \gamma^2$ of standard normal weights behind $n_{l-1}^{-1/2}$, with
+    $\nu_l$ that power of $n_1 / n_l$ ($n_1 / n_L$ for the output), become the powers
+    of $r$ by which the matrices themselves differ from μP's.
+    """
+    half = HALF
+    rows = (
+        # The first layer is as wide as itself: this is for the biases of later layers.
+        _row(-half, half, 0, growth=_growth(c_out=1 + update)),
+        _row(0, half, 0, growth=_growth(c_in=1, c_out=update)),
+        _row(half, half, 0, growth=_growth(b=-half, c_in=update)),
+    )
+    return _make(name, label, rows, "Terjék 2025, as reconstructed here")
 
 
 def _first(const: Any, depth: Any, layer: Any = 0) -> Linear:
@@ -125,6 +148,8 @@ def catalogue() -> dict[str, Parametrization]:
             (mup[0], replace(mup[1], retained=None), mup[2]),
             f"{ip}: μP whose hidden weights keep only their first update",
         ),
+        _nup("nup", "νP", 0),
+        _nup("nup-normalised", "νP (normalised)", 1),
     )
     return {p.name: p for p in tables}
 
@@ -145,6 +170,8 @@ def get(name: str) -> Parametrization:
 
 def table(names: Iterable[str] | None = None) -> str:
     r"""Print parametrizations as the literature does: $(a, b, c)$ for each role.
+
+    That is for constant width: what a row's `Growth` adds is not shown.
 
     Example:
         >>> print(table(["ntk", "mup"]))

@@ -27,6 +27,15 @@ class Role(enum.StrEnum):
         return fan_out if self is Role.INPUT else fan_in
 
 
+def _exact(row: Any, *names: str) -> None:
+    for name in names:
+        if not isinstance(getattr(row, name), Fraction):
+            raise ParametrizationError(
+                f"exponent {name} is {getattr(row, name)!r}; exponents are exact: "
+                "give a fractions.Fraction"
+            )
+
+
 BIASES = ("none", "input", "all")
 """Which layers of a network add biases."""
 
@@ -61,6 +70,34 @@ class Linear:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    r"""Powers of how much wider a layer is than the first, where widths grow.
+
+    With $r_{in} = n_{in} / n_1$ and $r_{out} = n_{out} / n_1$ in units of the first
+    hidden width $n_1$, the initial standard deviation is multiplied by $r_{in}^{-b}$
+    and the learning rate by $r_{in}^{-c_{in}} r_{out}^{-c_{out}}$. A size that is not a
+    width has $r = 1$: those of the data, and the constant 1 that biases act on. So it
+    is for every layer of a network of constant width.
+    """
+
+    b: Fraction = Fraction(0)
+    c_in: Fraction = Fraction(0)
+    c_out: Fraction = Fraction(0)
+
+    def __post_init__(self) -> None:
+        """Refuse exponents that are not exact."""
+        _exact(self, "b", "c_in", "c_out")
+
+    def factors(self, r_in: float, r_out: float) -> tuple[float, float]:
+        """Return the factors on the standard deviation and on the learning rate."""
+        std = r_in ** -float(self.b)
+        return std, r_in ** -float(self.c_in) * r_out ** -float(self.c_out)
+
+
+_NO_GROWTH = Growth()
+
+
+@dataclass(frozen=True, slots=True)
 class Exponents:
     r"""The exponents of one role, and what happens to its weights at the first step.
 
@@ -77,6 +114,7 @@ class Exponents:
         retained: after the first step, initial weights shrink by $n^{-k}$ while the
             update stays, $W \leftarrow n^{-k} W_0 + \Delta W$: 0 leaves them as they
             are, and None takes all of them out (HP and HPZ of Hajjar et al. 2024).
+        growth: what the layer gets more or less of where it is wider than the first.
     """
 
     a: Fraction
@@ -88,15 +126,11 @@ class Exponents:
     depth_lr: Fraction = Fraction(0)
     mean: Fraction = Fraction(0)
     retained: Fraction | None = Fraction(0)
+    growth: Growth = _NO_GROWTH
 
     def __post_init__(self) -> None:
         """Refuse exponents that are not exact."""
-        for name in ("a", "b", "c", "depth_multiplier", "depth_lr", "mean"):
-            if not isinstance(getattr(self, name), Fraction):
-                raise ParametrizationError(
-                    f"exponent {name} is {getattr(self, name)!r}; exponents are exact: "
-                    "give a fractions.Fraction"
-                )
+        _exact(self, "a", "b", "c", "depth_multiplier", "depth_lr", "mean")
 
     def shifted(self, theta: Fraction) -> Exponents:
         r"""Return $(a+\theta, b-\theta, c-2\theta)$: the same SGD training.
@@ -127,17 +161,23 @@ class Exponents:
         return self.c if self.c_first is None else self.c_first.at(depth, layer)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the row as plain JSON values, with fractions as text."""
+        """Return the row as plain JSON values, with fractions as text.
+
+        A row without growth is what it was before there was growth: stored results are
+        found by their text.
+        """
         row = {f.name: getattr(self, f.name) for f in fields(self)}
-        out: dict[str, Any] = {
-            k: None if v is None else str(v) for k, v in row.items() if k != "c_first"
-        }
+        del row["c_first"], row["growth"]
+        out: dict[str, Any] = {k: None if v is None else str(v) for k, v in row.items()}
         first = self.c_first
         out["c_first"] = first and [
             str(first.const),
             str(first.depth),
             str(first.layer),
         ]
+        if self.growth != _NO_GROWTH:
+            growth = self.growth
+            out["growth"] = [str(growth.b), str(growth.c_in), str(growth.c_out)]
         return out
 
     @classmethod
@@ -145,10 +185,12 @@ class Exponents:
         """Read what `to_json` wrote."""
         row = dict(data)
         first = row.pop("c_first", None)
+        growth = Growth(*map(Fraction, row.pop("growth", ())))
         numbers: dict[str, Any] = {
             k: None if v is None else Fraction(v) for k, v in row.items()
         }
-        return cls(c_first=first and Linear(*map(Fraction, first)), **numbers)
+        linear = first and Linear(*map(Fraction, first))
+        return cls(c_first=linear, growth=growth, **numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +258,7 @@ class Parametrization:
     def biases(self, role: Role) -> Exponents:
         """Return the exponents of the biases that are added behind a role's matrix."""
         if role is Role.OUTPUT:
-            return _OUTPUT_BIAS
+            return replace(_OUTPUT_BIAS, depth_lr=self[role].depth_lr)
         return self.bias or self[Role.INPUT].effective()
 
     def shifted(self, theta: Mapping[Role, Fraction]) -> Parametrization:
@@ -235,8 +277,34 @@ class Parametrization:
         mine, others = self.canonical(), other.canonical()
         return mine.exponents == others.exponents and mine.bias == others.bias
 
+    def slowed(self, q: Fraction) -> Parametrization:
+        r"""Return the table with learning rates $L^{-q}$ times these, as a control.
+
+        $L$ is the number of hidden layers. All roles and all biases slow down alike.
+
+        Example:
+            >>> from widthlab.parametrization import get
+            >>> get("mup").slowed(Fraction(3, 2)).name
+            'mup[lr L^-3/2]'
+        """
+        if not isinstance(q, Fraction):
+            raise ParametrizationError(
+                f"q is {q!r}; exponents are exact: give a fractions.Fraction"
+            )
+
+        def slow(row: Exponents) -> Exponents:
+            return replace(row, depth_lr=row.depth_lr + q)
+
+        return replace(
+            self,
+            name=f"{self.name}[lr L^{-q}]",
+            label=f"{self.label}, lr L^{-q}",
+            exponents=tuple((role, slow(row)) for role, row in self.exponents),
+            bias=self.bias and slow(self.bias),
+        )
+
     def mutated(
-        self, role: Role, **changes: Fraction | Linear | None
+        self, role: Role, **changes: Fraction | Linear | Growth | None
     ) -> Parametrization:
         """Return a copy with some exponents of one role replaced, as a control."""
         rows = tuple(
@@ -263,18 +331,21 @@ class Parametrization:
         gain: float = 1.0,
         adam: bool = False,
         bias: bool = False,
+        first_width: int | None = None,
     ) -> LayerScales:
         r"""Return what a layer of this role is trained with at a given size.
 
         With $s = n / n_0$ the width in units of the base width,
 
-        $$\sigma = g\,\sigma_0 s^{-b}, \quad u = \sigma_0^2 s^{-b} u_0, \quad
-          m = s^{-a} L^{-p}, \quad \eta_l = \eta s^{-c} L^{-q},$$
+        $$\sigma = g\,\sigma_0 s^{-b} \rho_b, \quad u = \sigma_0^2 s^{-b} \rho_b u_0,
+          \quad m = s^{-a} L^{-p}, \quad \eta_l = \eta s^{-c} L^{-q} \rho_c,$$
 
         where $\sigma_0 = n_0^{-1/2}$ for hidden and output layers and 1 for the input
-        layer (inputs are taken to have norm of order one) and for biases. All
-        parametrizations coincide at $n = n_0$, but for a mean that is not zero; with
-        $n_0 = 1$ they are the pure exponents of the table.
+        layer (inputs are taken to have norm of order one) and for biases, and
+        $\rho_b, \rho_c$ are the factors of the row's `Growth`, which depend on ratios
+        of widths only. All parametrizations coincide where every width is $n_0$, but
+        for a mean that is not zero; with $n_0 = 1$ they are the pure exponents of the
+        table.
 
         Args:
             role: role of the layer.
@@ -287,6 +358,7 @@ class Parametrization:
             gain: factor $g$ on the initial standard deviation.
             adam: take the learning-rate exponents for entrywise-normalised updates.
             bias: return the scales of the layer's biases, not of its matrix.
+            first_width: size of the first hidden layer; None where all are as wide.
 
         Raises:
             ParametrizationError: a size is not positive, the network is deeper than the
@@ -303,8 +375,9 @@ class Parametrization:
             ("fan_out", fan_out),
             ("base_width", base_width),
             ("depth", depth),
+            ("first_width", first_width),
         ):
-            if size < 1:
+            if size is not None and size < 1:
                 raise ParametrizationError(f"{what} is {size}; it must be at least 1")
         if self.max_depth is not None and depth > self.max_depth:
             raise ParametrizationError(
@@ -327,10 +400,14 @@ class Parametrization:
         plain = bias or role is Role.INPUT
         base_std = 1.0 if plain else base_width**-0.5
         kept = 0.0 if row.retained is None else s ** -float(row.retained)
-        slower = depth ** -float(row.depth_lr)
+        r_in = 1.0 if plain else fan_in / (first_width or fan_in)
+        r_out = 1.0 if role is Role.OUTPUT else fan_out / (first_width or fan_out)
+        wider, faster = row.growth.factors(r_in, r_out)
+        spread = base_std * s ** -float(row.b) * wider
+        slower = depth ** -float(row.depth_lr) * faster
         return LayerScales(
-            std=gain * base_std * s ** -float(row.b),
-            mean=float(row.mean) * base_std**2 * s ** -float(row.b),
+            std=gain * spread,
+            mean=float(row.mean) * base_std * spread,
             multiplier=s ** -float(row.a) * depth ** -float(row.depth_multiplier),
             lr=lr * s ** -float(c) * slower,
             first_lr=lr * s ** -float(c_first) * slower,
