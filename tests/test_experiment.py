@@ -22,6 +22,7 @@ from widthlab.data import DataSpec
 from widthlab.experiment import Experiment, Record, frame, run, sweep
 from widthlab.parametrization import ParametrizationError, Role, get
 from widthlab.probes import Features, Performance, Stationarity
+from widthlab.schedules import Schedule
 from widthlab.store import Store
 from widthlab.tensor_program import CovariancePreservation
 from widthlab.training import Optimizer, trace_counts
@@ -88,6 +89,8 @@ OTHER = {
     "stop_below": 0.1,
     "probes": (Performance(), Stationarity()),
     "dtype": "float64",
+    "schedule": Schedule("edge", 2.0, "hessian"),
+    "track": ("gauss-newton", "cosine"),
 }
 TOGETHER = {"loss": {"data": ONE_HOT}, "data": {}}
 
@@ -472,7 +475,7 @@ def test_frame(store):
         *("step", "layer", "quantity", "value"),
         *("parametrization", "width", "depth", "growth", "activation", "loss"),
         *("optimizer", "lr", "seed", "batch_size", "base_width", "biases", "dtype"),
-        *("data", "variant", "diverged_at", "stopped_at"),
+        *("data", "variant", "schedule", "target", "diverged_at", "stopped_at"),
     }
     assert len(table) == sum(len(r.table) for r in records)
     assert list(table.index) == list(range(len(table)))

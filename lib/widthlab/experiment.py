@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from widthlab.data import DataSpec
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Features
+from widthlab.schedules import PRODUCTS, Schedule
 from widthlab.store import Store, default_store, provenance, record_key
 from widthlab.tensor_program import CovariancePreservation
 from widthlab.training import (
@@ -44,6 +45,7 @@ from widthlab.training import train as train_ensemble
 if TYPE_CHECKING:
     import pandas as pd
 
+_TRACKED = (*PRODUCTS, "cosine")
 _COUNTS = ("width", "depth", "steps", "base_width")
 _MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
 _Ensemble = list["Experiment | None"]  # None fills up to the size of the others
@@ -79,6 +81,11 @@ class Experiment:
         stop_below: end the run at the first step whose loss is below this.
         probes: what to measure.
         dtype: "float32" or "float64".
+        schedule: rule for a common factor on all learning rates.
+        track: what to measure at every step, on its batch: the largest eigenvalue of
+            the "gauss-newton" matrix or the "hessian" in the metric of the later steps'
+            learning rates, here and in rows at base rate 1; "cosine" of the update with
+            the path so far.
 
     Example:
         >>> spec = Experiment(
@@ -110,6 +117,8 @@ class Experiment:
     stop_below: float | None = None
     probes: tuple[Any, ...] = (Features(),)
     dtype: str = "float32"
+    schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Look up names and refuse what cannot be run, before anything is computed."""
@@ -121,13 +130,15 @@ class Experiment:
         self._normalise()
         self._check_numbers()
         self._check_choices()
-        self.scales()  # sizes, depth and optimizer must suit the parametrization
+        # Sizes, depth and optimizer must suit the parametrization.
+        self._check_schedule(self.scales())
 
     def _normalise(self) -> None:
         """Bring equal values into one form: equal specifications have equal keys."""
         same: dict[str, Any] = {
             "checkpoints": tuple(self.checkpoints),
             "probes": tuple(self.probes),
+            "track": tuple(dict.fromkeys(self.track)),
             "gains": tuple(float(gain) for gain in self.gains),
             "bias_gains": tuple(float(gain) for gain in self.bias_gains),
         }
@@ -204,6 +215,27 @@ class Experiment:
         for probe in self.probes:
             self._check_probe(probe)
 
+    def _check_schedule(self, scales: Scales) -> None:
+        if unknown := [name for name in self.track if name not in _TRACKED]:
+            raise ValueError(
+                f"track names {unknown[0]!r}; what can be tracked is "
+                f"{', '.join(_TRACKED)}"
+            )
+        if self.plan.sees_curvature and self.optimizer.normalises:
+            raise ValueError(
+                f"the optimizer is {self.optimizer.name!r}, whose steps are not those "
+                "of a metric given by learning rates: schedules that vary and tracked "
+                "curvature are for sgd and momentum"
+            )
+        own_start = np.any(scales.first_lr != scales.lr) or np.any(scales.retained != 1)
+        calibrated = isinstance(self.first_lr, Calibration)
+        if self.schedule.varies and (own_start or calibrated):
+            raise ValueError(
+                f"the schedule is {self.schedule.name!r} and the first step one of its "
+                f"own (parametrization {self.table.name!r}, first_lr "
+                f"{self.first_lr!r}); a schedule needs one metric for all steps"
+            )
+
     def _check_probe(self, probe: Any) -> None:
         inputs = getattr(probe, "inputs", 1)
         if inputs > self.data.train_size:
@@ -261,6 +293,8 @@ class Experiment:
             steps=self.steps,
             train_size=self.data.train_size,
             dtype=self.dtype,
+            schedule=replace(self.schedule, target=1.0),
+            track=self.track,
         )
 
     @property
@@ -298,6 +332,8 @@ class Experiment:
         }
         out["probes"] = [probe_module.to_json(p) for p in self.probes]
         out["checkpoints"] = list(self.checkpoints)
+        out["schedule"] = asdict(self.schedule)
+        out["track"] = list(self.track)
         out["gains"] = list(self.gains)
         out["bias_gains"] = list(self.bias_gains)
         if isinstance(self.first_lr, Calibration):
@@ -318,6 +354,8 @@ class Experiment:
             "parametrization": Parametrization.from_json,
             "optimizer": lambda options: Optimizer(**options),
             "probes": lambda probes: tuple(map(probe_module.from_json, probes)),
+            "schedule": lambda options: Schedule(**options),
+            "track": tuple,
             "checkpoints": tuple,
             "gains": tuple,
             "bias_gains": tuple,
@@ -426,6 +464,8 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
             "data": spec.data.name,
             "variant": spec.data.variant,
             "optimizer": spec.optimizer.name,
+            "schedule": spec.schedule.name,
+            "target": spec.schedule.target,
             "diverged_at": record.diverged_at,
             "stopped_at": record.stopped_at,
         }
@@ -565,6 +605,8 @@ def _members_at_once(spec: Experiment) -> int:
     device = jax.local_devices()[0]
     # Weights, their initial copy, gradients, updated weights and the optimizer's state.
     copies = 6 if spec.optimizer.normalises else 4
+    # A Ritz vector and a Lanczos basis for each curvature; the path so far.
+    copies += 6 * spec.plan.sees_curvature + ("cosine" in spec.track)
     each = spec.shape.parameters * copies * np.dtype(spec.dtype).itemsize
     if device.platform == "cpu":
         return max(1, min(_MEMBERS_AT_ONCE, _HOST_BUDGET // each))
@@ -610,11 +652,13 @@ def _members(ensemble: _Ensemble) -> Members:
     thresholds = [
         -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
     ]
+    targets = [spec.schedule.target for spec in experiments]
     return Members(
         key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
         scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
         stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
         real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
+        target=np.array(targets, dtype) if experiments[0].schedule.varies else None,  # pyright: ignore[reportArgumentType]
     )
 
 
@@ -631,6 +675,7 @@ def _record(
         for step, loss in enumerate(losses)
         if not np.isnan(loss) or step == outcome.diverged_at[member]
     ]
+    rows += _tracked_rows(spec, {k: v[member] for k, v in outcome.tracked.items()})
     if rates is not None:
         rows += rates.rows()
     for probe in spec.probes:
@@ -655,6 +700,21 @@ def _record(
         stopped_at=_step_or_none(outcome.stopped_at[member]),
         provenance=dict(facts),
     )
+
+
+def _tracked_rows(spec: Experiment, tracked: Mapping[str, Any]) -> list[Any]:
+    """Return rows of what was measured at every step taken, curvature at base rate 1.
+
+    Then "lr" times a curvature is the number that decides on stability.
+    """
+    units = {"lr": spec.lr, "gauss_newton": 1 / spec.lr, "hessian": 1 / spec.lr}
+    return [
+        (step, layer, quantity, float(value) * units.get(quantity, 1.0))
+        for quantity, values in tracked.items()
+        for step, at in enumerate(values)
+        for layer, value in enumerate(np.atleast_1d(at))
+        if not np.isnan(value)
+    ]
 
 
 def _step_or_none(step: Any) -> int | None:

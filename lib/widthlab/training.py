@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -22,7 +22,17 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from widthlab.curvature import Product, gauss_newton_product, hessian_product
 from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_tensor
+from widthlab.schedules import (
+    PRODUCTS,
+    CosineState,
+    CurvatureState,
+    Schedule,
+    followed_curvatures,
+    scale_by_curvature,
+    track_cosine,
+)
 
 
 class Data(NamedTuple):
@@ -70,9 +80,17 @@ class Optimizer:
         return self.name in ("adam", "adamw")
 
     def transform(
-        self, lr: Any, first_lr: Any, retained: Any
-    ) -> optax.GradientTransformation:
-        """Return the optax rule, given trees of one number for each parameter."""
+        self,
+        lr: Any,
+        first_lr: Any,
+        retained: Any,
+        before: Sequence[optax.GradientTransformation] = (),
+        after: Sequence[optax.GradientTransformation] = (),
+    ) -> optax.GradientTransformationExtraArgs:
+        """Return the optax rule, given trees of one number for each parameter.
+
+        More rules may come before the learning rates and after them.
+        """
         rules = {
             "sgd": [],
             "momentum": [optax.trace(self.momentum)],
@@ -82,7 +100,8 @@ class Optimizer:
                 optax.add_decayed_weights(self.weight_decay),
             ],
         }
-        return optax.chain(*rules[self.name], scale_by_width(lr, first_lr, retained))
+        rates = scale_by_width(lr, first_lr, retained)
+        return optax.chain(*rules[self.name], *before, rates, *after)
 
 
 def scale_by_width(
@@ -153,6 +172,9 @@ class Plan:
         steps: length of the loss history, the last step at most.
         train_size: number of training examples.
         dtype: "float32" or "float64".
+        schedule: rule for the common factor of the learning rates, whose target is of
+            no account here: it belongs to the members.
+        track: what to measure at every step: "gauss-newton", "hessian", "cosine".
     """
 
     shape: Shape
@@ -162,6 +184,18 @@ class Plan:
     steps: int
     train_size: int
     dtype: str = "float32"
+    schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+
+    @property
+    def curvatures(self) -> tuple[str, ...]:
+        """Curvatures that are measured at every step."""
+        return tuple(name for name in PRODUCTS if name in self.track)
+
+    @property
+    def sees_curvature(self) -> bool:
+        """Whether a step takes products with a curvature."""
+        return self.schedule.varies or bool(self.curvatures)
 
     @property
     def flops_per_step(self) -> int:
@@ -170,12 +204,16 @@ class Plan:
 
 
 class Members(NamedTuple):
-    """What distinguishes the members of an ensemble; every leaf has them in front."""
+    """What distinguishes the members of an ensemble; every leaf has them in front.
+
+    The `target` is that of a schedule that varies; None if it does not.
+    """
 
     key: Any
     scales: Scales
     stop_below: Float[AnyArray, " members"]
     real: Bool[AnyArray, " members"]
+    target: Float[AnyArray, " members"] | None = None
 
 
 class State(NamedTuple):
@@ -191,6 +229,8 @@ class State(NamedTuple):
     stop_below: Float[AnyArray, ""]
     running: Bool[AnyArray, ""]
     diverged_at: Int[Array, ""]
+    target: Float[AnyArray, ""] | None
+    tracked: dict[str, Float[Array, "steps ..."]]
 
 
 @runtime_checkable
@@ -221,6 +261,9 @@ class Outcome(NamedTuple):
         stopped_at: step at which the loss was below the member's threshold, or -1.
         observations: for each checkpoint, the values of each probe by name.
         traces: number of times that a program was traced for this call.
+        tracked: what was measured at each step before its update, by quantity; NaN
+            where no update was taken. With learning rates as given: "lr" is the factor
+            on them, and curvatures are those of the optimizer's metric.
     """
 
     losses: np.ndarray
@@ -228,6 +271,7 @@ class Outcome(NamedTuple):
     stopped_at: np.ndarray
     observations: list[dict[str, Any]]
     traces: int
+    tracked: dict[str, np.ndarray]
 
 
 _TRACES: dict[str, int] = {}
@@ -311,10 +355,10 @@ def train(
             observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], seen))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
-        host = [
-            np.asarray(v)[:count] for v in (state.losses, state.diverged_at, state.step)
-        ]
-        losses, diverged_at, step = host
+        left = (state.losses, state.diverged_at, state.step, state.tracked)
+        losses, diverged_at, step, tracked = jax.tree.map(
+            lambda v: np.asarray(v)[:count], left
+        )
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
         return Outcome(
             losses,
@@ -322,6 +366,7 @@ def train(
             np.where(stopped, step, -1),
             observations,
             sum(_TRACES.values()) - before,
+            tracked,
         )
 
 
@@ -447,12 +492,13 @@ def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
     member, order = both
     model = untrained(plan.shape, member.scales, member.key)
     _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
-    rule = _rule(plan, parameters, member.scales)
+    rule = _rule(plan, parameters, member.scales, member.target)
+    optimizer = rule.init(parameters)
     dtype = member.scales.std.dtype
     return State(
         parameters=parameters,
         multipliers=multipliers,
-        optimizer=rule.init(parameters),
+        optimizer=optimizer,
         scales=member.scales,
         order=order,
         losses=jnp.full((plan.steps,), jnp.nan, dtype),
@@ -460,12 +506,72 @@ def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
         stop_below=member.stop_below,
         running=member.real,
         diverged_at=jnp.int32(-1),
+        target=member.target,
+        tracked={
+            name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
+            for name, value in _seen(plan, optimizer).items()
+        },
     )
 
 
-def _rule(plan: Plan, parameters: Any, scales: Scales) -> optax.GradientTransformation:
+def _rule(
+    plan: Plan, parameters: Any, scales: Scales, target: Any
+) -> optax.GradientTransformationExtraArgs:
     numbers = (scales.lr, scales.first_lr, scales.retained)
-    return plan.optimizer.transform(*(by_tensor(parameters, s) for s in numbers))
+    lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
+    before, after = [], []
+    if plan.sees_curvature:
+        rule = scale_by_curvature(plan.schedule, target, lr, plan.curvatures)
+        before.append(rule)
+    if "cosine" in plan.track:
+        after.append(track_cosine(lr))
+    return plan.optimizer.transform(lr, first_lr, retained, before, after)
+
+
+def _seen(plan: Plan, optimizer: Any) -> dict[str, Array]:
+    """Return what the rules of a plan have measured, by quantity."""
+    seen = {}
+    for state in optimizer:
+        if isinstance(state, CurvatureState):
+            values = state.eigenvalues.items()
+            seen["lr"] = state.factor
+            seen |= {name.replace("-", "_"): value for name, value in values}
+        elif isinstance(state, CosineState):
+            seen["cosine"] = jnp.stack(
+                [state.whole, *_matrices(plan.shape, state.each)]
+            )
+            seen["parameter_change"] = state.change
+    return seen
+
+
+def _matrices(shape: Shape, tree: Any) -> list[Any]:
+    """Return what a tree of parameters' form holds for the matrices, in order."""
+    found = jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    by_place = {v.get_metadata()["tensor"]: v[...] for v in found}
+    return [by_place[place] for place in range(shape.depth + 1)]
+
+
+def _curvature_products(
+    plan: Plan, outputs_of: Callable[[Any], Any], targets: Any, parameters: Any
+) -> dict[str, Product]:
+    """Return the products with each curvature that a step needs."""
+    needed = set(followed_curvatures(plan.schedule, plan.curvatures))
+    if plan.schedule.varies:
+        needed.add(plan.schedule.curvature)
+
+    def loss_of_outputs(outputs: Any) -> Any:
+        return LOSSES[plan.loss](outputs, targets)
+
+    products = {}
+    if "gauss-newton" in needed:
+        products["gauss-newton"] = gauss_newton_product(
+            outputs_of, loss_of_outputs, parameters
+        )
+    if "hessian" in needed:
+        products["hessian"] = hessian_product(
+            lambda w: loss_of_outputs(outputs_of(w)), parameters
+        )
+    return products
 
 
 def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
@@ -486,12 +592,26 @@ def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
         loss, grads = jax.value_and_grad(loss_of)(
             state.parameters, state.multipliers, x, y
         )
-        rule = _rule(plan, state.parameters, state.scales)
-        updates, optimizer = rule.update(grads, state.optimizer, state.parameters)
+        rule = _rule(plan, state.parameters, state.scales, state.target)
+        extra = {}
+        if plan.sees_curvature:
+
+            def outputs_of(parameters: Any) -> Any:
+                return nnx.merge(static, parameters, state.multipliers)(x)
+
+            products = _curvature_products(plan, outputs_of, y, state.parameters)
+            extra = {"products": products, "grad": grads}
+        updates, optimizer = rule.update(
+            grads, state.optimizer, state.parameters, **extra
+        )
         after = optax.apply_updates(state.parameters, updates)
         finite = jnp.isfinite(loss) & _all_finite(after)
         below = loss < state.stop_below
         keep = finite & ~below
+        tracked = {
+            name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
+            for name, new in _seen(plan, optimizer).items()
+        }
         return state._replace(
             parameters=_where(keep, after, state.parameters),
             optimizer=_where(keep, optimizer, state.optimizer),
@@ -499,6 +619,7 @@ def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
             step=state.step + keep.astype(jnp.int32),
             running=keep,
             diverged_at=jnp.where(finite, state.diverged_at, state.step),
+            tracked=tracked,
         )
 
     return jax.lax.while_loop(go_on, step, state)
