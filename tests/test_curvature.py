@@ -55,40 +55,58 @@ def network(activation="tanh", loss="mse"):
 
 def dense(product, like):
     flat, unravel = ravel_pytree(like)
-    one = jax.jit(jax.vmap(lambda e: ravel_pytree(product(unravel(e)))[0]))
-    return np.asarray(one(jnp.eye(flat.size))).T
+    return jax.vmap(lambda e: ravel_pytree(product(unravel(e)))[0])(
+        jnp.eye(flat.size)
+    ).T
 
 
 def dense_curvatures(loss):
     """The Hessian and the Gauss-Newton matrix from whole Jacobians."""
     parameters, outputs_of, loss_of_outputs, *_ = network(loss=loss)
     flat, unravel = ravel_pytree(parameters)
-    jacobian = jax.jacobian(lambda w: outputs_of(unravel(w)))(flat)
-    jacobian = np.asarray(jacobian).reshape(-1, flat.size)
-    outputs = outputs_of(parameters)
-    curved = np.asarray(jax.hessian(loss_of_outputs)(outputs))
-    curved = curved.reshape(outputs.size, outputs.size)
-    hessian = jax.hessian(lambda w: loss_of_outputs(outputs_of(unravel(w))))(flat)
-    return np.asarray(hessian), jacobian.T @ curved @ jacobian
+
+    @jax.jit
+    def matrices(w):
+        jacobian = jax.jacobian(lambda w: outputs_of(unravel(w)))(w)
+        curved = jax.hessian(loss_of_outputs)(outputs_of(unravel(w)))
+        hessian = jax.hessian(lambda w: loss_of_outputs(outputs_of(unravel(w))))(w)
+        return jacobian, curved, hessian
+
+    jacobian, curved, hessian = map(np.asarray, matrices(flat))
+    jacobian = jacobian.reshape(-1, flat.size)
+    curved = curved.reshape(len(jacobian), len(jacobian))
+    return hessian, jacobian.T @ curved @ jacobian
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross-entropy"])
 def test_products_are_those_of_dense_matrices(loss):
     parameters, outputs_of, loss_of_outputs, rates, *_ = network(loss=loss)
     roots = dense(lambda v: jax.tree.map(lambda d, u: d * u, rates, v), parameters)
-    roots = np.sqrt(np.diag(roots))
-    products = (
-        hessian_product(lambda w: loss_of_outputs(outputs_of(w)), parameters),
-        gauss_newton_product(outputs_of, loss_of_outputs, parameters),
-    )
-    for matrix, product in zip(dense_curvatures(loss), products, strict=True):
-        np.testing.assert_allclose(dense(product, parameters), matrix, atol=1e-12)
+    roots = np.sqrt(np.diag(np.asarray(roots)))
+
+    def products(w):
+        return (
+            hessian_product(lambda w: loss_of_outputs(outputs_of(w)), w),
+            gauss_newton_product(outputs_of, loss_of_outputs, w),
+        )
+
+    @jax.jit
+    def found(w):
+        start = jax.tree.map(jnp.ones_like, w)
+        return [
+            (
+                dense(product, w),
+                dense(rescaled(product, rates), w),
+                top_eigenpair(rescaled(product, rates), start, 40),
+            )
+            for product in products(w)
+        ]
+
+    pairs = zip(dense_curvatures(loss), found(parameters), strict=True)
+    for matrix, (seen, seen_rescaled, (value, vector)) in pairs:
+        np.testing.assert_allclose(seen, matrix, atol=1e-12)
         scaled = roots[:, None] * matrix * roots
-        found = dense(rescaled(product, rates), parameters)
-        np.testing.assert_allclose(found, scaled, atol=1e-12)
-        start = jax.tree.map(jnp.ones_like, parameters)
-        find = jax.jit(lambda v, p=product: top_eigenpair(rescaled(p, rates), v, 40))
-        value, vector = find(start)
+        np.testing.assert_allclose(seen_rescaled, scaled, atol=1e-12)
         top = np.linalg.eigvalsh(scaled)[-1]
         assert abs(float(value) / top - 1) < 1e-4  # the contract; in fact rounding
         flat = np.asarray(ravel_pytree(vector)[0])
@@ -99,7 +117,9 @@ def test_products_are_those_of_dense_matrices(loss):
 def test_gauss_newton_has_the_spectrum_of_the_tangent_kernel():
     parameters, outputs_of, loss_of_outputs, _, model, x = network()
     product = gauss_newton_product(outputs_of, loss_of_outputs, parameters)
-    spectrum = np.linalg.eigvalsh(dense(product, parameters))[-SAMPLES * 3 :]
+    spectrum = np.linalg.eigvalsh(np.asarray(dense(product, parameters)))[
+        -SAMPLES * 3 :
+    ]
     kernel = np.asarray(empirical(model, x, outputs="full"))
     kernel = kernel.transpose(0, 2, 1, 3).reshape(SAMPLES * 3, SAMPLES * 3)
     np.testing.assert_allclose(
@@ -164,7 +184,7 @@ def test_invariant_subspaces_end_the_iteration(dtype):
     top = jax.jit(
         lambda a, v, n: top_eigenpair(lambda u: a @ u, v, n), static_argnums=2
     )
-    for products in (1, 2, 5, 30):
+    for products in (2, 30):
         for places in ([19], [3, 19], [0, 5, 19]):
             rotated = jnp.asarray(basis[:, places].sum(axis=1), dtype)
             exact = jnp.asarray(np.eye(20)[places].sum(axis=0), dtype)

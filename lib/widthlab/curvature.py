@@ -9,6 +9,7 @@ gradient descent is stable on the quadratic model: it is where that is below 2.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from widthlab.model import AnyArray
 
 Product = Callable[[Any], Any]
 r"""A symmetric linear map of trees of one form, such as $v \mapsto Hv$."""
+
+Count = Int[AnyArray, ""] | int
 
 
 def hessian_product(loss_of: Callable[[Any], Any], parameters: Any) -> Product:
@@ -98,24 +101,27 @@ def follow_top(
     product: Product,
     start: Any,
     products: int,
-    rounds: tuple[Int[AnyArray, ""] | int, Int[AnyArray, ""] | int],
+    rounds: tuple[Count, Count],
     tolerance: float,
+    used: Count | None = None,
 ) -> tuple[Float[Array, ""], Any]:
     """Return `top_eigenpair`'s result of rounds that start where the last one ended.
 
     Between steps of training, the vector found before is a good start, and one round of
     few products does: so few that they are not orthogonalised again, which would cost
-    as much as the products. Numbers of rounds may be traced.
+    as much as the products. All numbers but `products` may be traced.
 
     Args:
         product: the map.
         start: where the first round starts.
-        products: how often a round applies the map.
+        products: how often a round may apply the map.
         rounds: the least and the largest number of them. Without any, the value is not
             a number and the vector is the start.
         tolerance: relative error, estimated from the residual, at which to stop.
+        used: how often a round does apply the map, if less often.
     """
     least, most = rounds
+    lanczos = functools.partial(_short, used=products if used is None else used)
 
     def go_on(carry: tuple[Any, _Ritz]) -> Any:
         count, ritz = carry
@@ -123,7 +129,7 @@ def follow_top(
 
     def go(carry: tuple[Any, _Ritz]) -> Any:
         count, ritz = carry
-        return count + 1, _ritz(product, ritz.vector, products, _short)
+        return count + 1, _ritz(product, ritz.vector, products, lanczos)
 
     dtype = ravel_pytree(start)[0].dtype
     unknown = _Ritz(jnp.array(jnp.nan, dtype), start, jnp.array(jnp.inf, dtype))
@@ -140,11 +146,15 @@ class _Ritz(NamedTuple):
 
 
 class _Krylov(NamedTuple):
-    """What Lanczos leaves: a basis in rows, the small matrix, what is beyond them."""
+    """What Lanczos leaves: a basis in rows, the small matrix, what is beyond them.
+
+    Of these only as many rows are filled as products were taken.
+    """
 
     basis: Float[Array, "k n"]
     small: Float[Array, "k k"]
     beyond: Float[Array, ""]
+    filled: Count
 
 
 def _ritz(product: Product, start: Any, products: int, lanczos: Callable) -> _Ritz:
@@ -159,8 +169,9 @@ def _ritz(product: Product, start: Any, products: int, lanczos: Callable) -> _Ri
     values, weights = _spectrum(found.small, kept)
     basis = jnp.where(kept[:, None], found.basis, jnp.zeros_like(found.basis))
     vector = weights[:, -1] @ basis
-    norm = found.beyond * jnp.abs(weights[-1, -1])
-    residual = jnp.where(kept[-1], norm, jnp.zeros_like(norm))
+    last = found.filled - 1
+    norm = found.beyond * jnp.abs(weights[last, -1])
+    residual = jnp.where(kept[last], norm, jnp.zeros_like(norm))
     gap = values[-1] - values[-2] if len(values) > 1 else jnp.zeros_like(norm)
     error = jnp.where(residual < gap, residual**2 / gap, residual)
     unit = unravel(vector / jnp.linalg.norm(vector))
@@ -170,10 +181,12 @@ def _ritz(product: Product, start: Any, products: int, lanczos: Callable) -> _Ri
 def _orthogonalised(product: Product, start: Float[Array, " n"], steps: int) -> _Krylov:
     found = decomp.tridiag_sym(steps, custom_vjp=False)(product, start)
     beyond = jnp.linalg.norm(found.residual)
-    return _Krylov(jnp.asarray(found.Q_tall), jnp.asarray(found.J_small), beyond)
+    return _Krylov(jnp.asarray(found.Q_tall), jnp.asarray(found.J_small), beyond, steps)
 
 
-def _short(product: Product, start: Float[Array, " n"], steps: int) -> _Krylov:
+def _short(
+    product: Product, start: Float[Array, " n"], steps: int, used: Count
+) -> _Krylov:
     """Take few steps of the plain recurrence, at a third of the time beside products.
 
     Orthogonality is lost only as the eigenvector is found, which is noticed later on.
@@ -185,7 +198,8 @@ def _short(product: Product, start: Float[Array, " n"], steps: int) -> _Krylov:
         w = product(v)
         alpha = jnp.vdot(v, w)
         w = w - alpha * v - beta * before
-        small = small.at[i, i].set(alpha).at[i, i - 1].set(beta).at[i - 1, i].set(beta)
+        # At 0 this writes zeros into a corner, which later steps fill.
+        small = small.at[i, i - 1].set(beta).at[i - 1, i].set(beta).at[i, i].set(alpha)
         beta = jnp.linalg.norm(w)
         return basis.at[i].set(v), small, v, w / beta, beta
 
@@ -194,8 +208,9 @@ def _short(product: Product, start: Float[Array, " n"], steps: int) -> _Krylov:
     small = jnp.zeros((steps, steps), start.dtype)
     unit = start / jnp.linalg.norm(start)
     carry = (basis, small, jnp.zeros_like(start), unit, zero)
-    basis, small, *_, beyond = jax.lax.fori_loop(0, steps, step, carry)
-    return _Krylov(basis, small, beyond)
+    filled = min(used, steps) if isinstance(used, int) else jnp.minimum(used, steps)
+    basis, small, *_, beyond = jax.lax.fori_loop(0, filled, step, carry)
+    return _Krylov(basis, small, beyond, filled)
 
 
 def _before_breakdown(basis: Float[Array, "k n"]) -> Bool[Array, " k"]:

@@ -24,10 +24,11 @@ from widthlab.model import AnyArray
 
 NAMES = ("constant", "initial", "edge", "cdat")
 PRODUCTS = {"gauss-newton": 4, "hessian": 2}
-"""Curvatures by name, with how many products a round of Lanczos takes of each."""
+"""Curvatures by name, and products that cost less than six gradients."""
 
-TOLERANCE = 1e-4
+MOST_PRODUCTS = 4  # of a round, where there is more than one
 FIRST_ROUNDS = 25
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +174,22 @@ def scale_by_curvature(
         del params
         products = products or {}
         is_first = state.steps == 0
+
+        def at(first: int, later: int) -> Array:
+            return jnp.where(is_first, first, later).astype(jnp.int32)
+
         values, vectors = {}, {}
         for name, late in followed.items():
-            least = jnp.where(is_first, FIRST_ROUNDS, min(late, 1))
-            most = jnp.where(is_first, FIRST_ROUNDS, late)
-            product = rescaled(_named(products, name), rates)
+            few = PRODUCTS[name] if late == 1 else MOST_PRODUCTS
             before = state.vectors[name]
             values[name], after = follow_top(
-                product, before, PRODUCTS[name], (least, most), TOLERANCE
+                rescaled(_named(products, name), rates),
+                before,
+                MOST_PRODUCTS,
+                (at(FIRST_ROUNDS, min(late, 1)), at(FIRST_ROUNDS, late)),
+                TOLERANCE,
+                # A number of products that is compiled in costs less.
+                None if few == MOST_PRODUCTS else at(MOST_PRODUCTS, few),
             )
             good = jnp.isfinite(values[name])
             vectors[name] = optax.tree.where(good, after, before)
