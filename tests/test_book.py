@@ -191,6 +191,8 @@ def test_an_interrupt_says_how_to_go_on(executed):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell's background jobs, and so their children, are deaf to interrupts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     store = executed / "_build" / "reproduce" / "store"
     deadline = time.monotonic() + 60
