@@ -185,15 +185,16 @@ def test_a_killed_reproduction_is_resumed(executed, monkeypatch, capsys):
 
 def test_an_interrupt_says_how_to_go_on(executed):
     command = [sys.executable, "-m", "widthlab.book", "--root", str(executed)]
+    # A shell's background jobs ignore interrupts, and so would what they start.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [*command, "reproduce"],
         env={**os.environ, "SMALL_WAIT": "60"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        # A shell's background jobs, and so their children, are deaf to interrupts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, before)
     store = executed / "_build" / "reproduce" / "store"
     deadline = time.monotonic() + 60
     while not any(store.glob("??/*.json")):
