@@ -20,9 +20,9 @@ from typing import Any
 import jax
 from training import Quiet
 from widthlab import DataSpec, Experiment
-from widthlab.experiment import _members
 from widthlab.probes import Performance
 from widthlab.schedules import Schedule
+from widthlab.sweeps import _members
 from widthlab.training import Data, train
 
 FIRST, STEPS, REPETITIONS = 5, 40, 5

@@ -12,9 +12,10 @@ from widthlab import archive as module
 from widthlab.archive import Archive
 from widthlab.book import commands
 from widthlab.book.chapters import BookError
-from widthlab.experiment import Record, run
+from widthlab.records import Record
 from widthlab.setups import hajjar2024training
 from widthlab.store import Store
+from widthlab.sweeps import run
 
 
 @pytest.fixture(scope="module")

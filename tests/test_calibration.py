@@ -11,9 +11,10 @@ import pytest
 from test_experiment import spec as plain_spec
 from test_training import data, follow, members, plan, weights_of
 from widthlab.calibration import Calibration, calibrate_members, draw, report
-from widthlab.experiment import Experiment, first_rates, sweep
+from widthlab.experiment import Experiment
 from widthlab.model import Shape
 from widthlab.store import Store
+from widthlab.sweeps import first_rates, sweep
 from widthlab.training import Data, untrained
 
 SHAPE = Shape(5, (12, 12, 12), 3, "relu", "all")

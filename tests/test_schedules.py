@@ -11,11 +11,10 @@ import optax
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
-from widthlab import training
+from widthlab import Experiment, Record, frame, sweep, training
 from widthlab.calibration import Calibration
 from widthlab.curvature import hessian_product
 from widthlab.data import DataSpec
-from widthlab.experiment import Experiment, Record, frame, sweep
 from widthlab.model import by_tensor
 from widthlab.schedules import Schedule, scale_by_curvature, track_cosine
 from widthlab.store import Store
@@ -40,7 +39,7 @@ def spec(**changes):
         "lr": 0.4,
         "steps": STEPS,
         "probes": (),
-        "dtype": "float64",
+        "precision": "float64",
         "biases": "input",
     }
     return Experiment(**(fields | changes))

@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from widthlab.experiment import Experiment, Record, sweep
+from widthlab.experiment import Experiment
+from widthlab.records import Record
 from widthlab.store import Store, digest, write_durably
+from widthlab.sweeps import sweep
 
 # What reading a file can end in that is cut short, changed, or something else.
 _DAMAGED = (

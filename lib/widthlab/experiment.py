@@ -1,55 +1,36 @@
-r"""From a specification to a record: `Experiment` -> `run` or `sweep` -> `Record`.
+r"""The specification of a training run.
 
-An experiment is one training run, described by a frozen value whose hash, together with
-that of the data and of the library's source, names the record that it leaves. A sweep
-trains the runs that share a compiled program together, and skips what the store holds.
+An experiment is described by a frozen value whose hash, together with that of the data
+and of the library's source, names the record that it leaves.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from widthlab import parametrization as parametrizations
 from widthlab import probes as probe_module
-from widthlab.calibration import Calibrated, Calibration, calibrate_members, rates_table
+from widthlab.calibration import Calibration
 from widthlab.data import DataSpec
-from widthlab.model import Scales, Shape
+from widthlab.model import ROUNDINGS, Scales, Shape
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Features
 from widthlab.schedules import PRODUCTS, Schedule
-from widthlab.store import Store, default_store, provenance, record_key
+from widthlab.store import record_key
 from widthlab.tensor_program import CovariancePreservation
-from widthlab.training import (
-    LOSSES,
-    Data,
-    Members,
-    Optimizer,
-    Outcome,
-    Plan,
-    use_all_cores,
-)
-from widthlab.training import train as train_ensemble
+from widthlab.training import LOSSES, Optimizer, Plan
 
-if TYPE_CHECKING:
-    import pandas as pd
+PRECISIONS = ("float32", "float64", *ROUNDINGS)
+"""What a run may compute in."""
 
 _TRACKED = (*PRODUCTS, "cosine")
 _COUNTS = ("width", "depth", "steps", "base_width")
-_MEMBERS_AT_ONCE = 16  # on CPU: what a killed sweep loses, at no cost in speed
-_Ensemble = list["Experiment | None"]  # None fills up to the size of the others
-_HOST_BUDGET = 2**31  # bytes of an ensemble's weights, gradients and states on CPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +61,8 @@ class Experiment:
         bias_gains: factors on the initial standard deviation of biases.
         stop_below: end the run at the first step whose loss is below this.
         probes: what to measure.
-        dtype: "float32" or "float64".
+        precision: "float32" or "float64"; "tf32" and "bfloat16" are float32 with matrix
+            products rounded so, while weights and updates stay float32.
         schedule: rule for a common factor on all learning rates.
         track: what to measure at every step, on its batch: the largest eigenvalue of
             the "gauss-newton" matrix or the "hessian" in the metric of the later steps'
@@ -116,7 +98,7 @@ class Experiment:
     bias_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     stop_below: float | None = None
     probes: tuple[Any, ...] = (Features(),)
-    dtype: str = "float32"
+    precision: str = "float32"
     schedule: Schedule = field(default_factory=Schedule)
     track: tuple[str, ...] = ()
 
@@ -210,8 +192,10 @@ class Experiment:
                 f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
                 "cross-entropy takes DataSpec(targets='labels'), mse any other targets"
             )
-        if self.dtype not in ("float32", "float64"):
-            raise ValueError(f"dtype is {self.dtype!r}; it is 'float32' or 'float64'")
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}"
+            )
         for probe in self.probes:
             self._check_probe(probe)
 
@@ -280,7 +264,13 @@ class Experiment:
             self.data.output_dim,
             self.activation,
             self.biases,
+            self.precision if self.precision in ROUNDINGS else "none",
         )
+
+    @property
+    def dtype(self) -> str:
+        """Type of weights and data, "float32" or "float64"."""
+        return "float64" if self.precision == "float64" else "float32"
 
     @property
     def plan(self) -> Plan:
@@ -373,356 +363,3 @@ def _first_lr_from_json(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Calibration(**{name: float(number) for name, number in value.items()})
     return value and tuple(value)
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What a run left.
-
-    Attributes:
-        experiment: the specification.
-        columns: the table by columns: step, layer, quantity, value.
-        diverged_at: step whose loss or gradient was not finite, or None.
-        stopped_at: step at which the loss fell below `stop_below`, or None.
-        provenance: versions, device, time and hashes behind the numbers.
-    """
-
-    experiment: Experiment
-    columns: Mapping[str, list[Any]] = field(repr=False)
-    diverged_at: int | None
-    stopped_at: int | None
-    provenance: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """The measurements in long form, one a row."""
-        import pandas as pd
-
-        # In this order, which the store's sorted JSON does not keep.
-        columns = ["step", "layer", "quantity", "value"]
-        return pd.DataFrame(dict(self.columns), columns=columns)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the record as plain JSON values."""
-        return {
-            "experiment": self.experiment.to_json(),
-            "columns": dict(self.columns),
-            "diverged_at": self.diverged_at,
-            "stopped_at": self.stopped_at,
-            "provenance": dict(self.provenance),
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Read what `to_json` wrote."""
-        return cls(
-            Experiment.from_json(data["experiment"]),
-            data["columns"],
-            data["diverged_at"],
-            data["stopped_at"],
-            data["provenance"],
-        )
-
-
-_SPEC_COLUMNS = (
-    "width",
-    "depth",
-    "growth",
-    "activation",
-    "loss",
-    "lr",
-    "seed",
-    "batch_size",
-    "base_width",
-    "biases",
-    "dtype",
-)
-
-
-def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
-    """Join records into one table in long form, with their specifications as columns.
-
-    Args:
-        records: what to join.
-        quantities: names to keep; all of them if none is given.
-
-    Returns:
-        One row for each measurement, with `step`, `layer`, `quantity`, `value`, the
-        fields of the specification, `diverged_at` and `stopped_at`.
-    """
-    import pandas as pd
-
-    parts = []
-    for record in records:
-        part = record.table
-        if quantities:
-            part = part[part["quantity"].isin(quantities)]
-        spec = record.experiment
-        columns = {name: getattr(spec, name) for name in _SPEC_COLUMNS}
-        columns |= {
-            "parametrization": spec.table.name,
-            "data": spec.data.name,
-            "variant": spec.data.variant,
-            "optimizer": spec.optimizer.name,
-            "schedule": spec.schedule.name,
-            "target": spec.schedule.target,
-            "diverged_at": record.diverged_at,
-            "stopped_at": record.stopped_at,
-        }
-        parts.append(part.assign(**columns))
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def run(experiment: Experiment, store: Store | None = None) -> Record:
-    """Run one experiment, or read its record where the store has it."""
-    return sweep([experiment], store=store)[0]
-
-
-def sweep(
-    experiments: Iterable[Experiment],
-    store: Store | None = None,
-    *,
-    progress: bool | None = None,
-) -> list[Record]:
-    """Run experiments, those that share a compiled program together.
-
-    Finished runs are written to the store one ensemble at a time, so that a sweep that
-    is interrupted goes on where it was.
-
-    Args:
-        experiments: what to run; duplicates are run once.
-        store: where records live; the user's cache folder by default, which the
-            environment variable WIDTHLAB_STORE moves.
-        progress: show a bar; by default if there is a terminal to show it on.
-
-    Returns:
-        One record for each experiment, in their order.
-    """
-    wanted = list(experiments)
-    store = default_store() if store is None else store
-    use_all_cores()
-    keys = {spec: spec.key for spec in dict.fromkeys(wanted)}
-    missing = [spec for spec, key in keys.items() if key not in store]
-
-    def finish(ensemble: _Ensemble) -> int:
-        records = list(_run_ensemble(ensemble))
-        for record in records:
-            store.put(keys[record.experiment], record.to_json())
-        return len(records)
-
-    bar = _bar(len(keys), len(keys) - len(missing), progress)
-    with bar, _one_blas_thread():
-        for finished in _overlapped(finish, _ensembles(missing)):
-            bar.update(finished)
-    return [Record.from_json(store.get(keys[spec])) for spec in wanted]
-
-
-def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
-    """Calibrate the first steps of runs without training them.
-
-    Args:
-        experiments: what to calibrate; all have a `Calibration` for their `first_lr`.
-
-    Returns:
-        What `calibration.report` returns for the records of these runs.
-    """
-    use_all_cores()
-    specs = list(experiments)
-    with ThreadPoolExecutor(2) as pool:  # one compiles while the other computes
-        return rates_table(zip(specs, pool.map(_first_rates, specs), strict=True))
-
-
-def _first_rates(spec: Experiment) -> Calibrated:
-    loaded = spec.data.load()
-    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
-    found = _calibrated([spec], data)[1][0]
-    if found is None:
-        raise ValueError(
-            f"first_lr is {spec.first_lr!r}; only runs with a Calibration have rates "
-            "to find"
-        )
-    return found
-
-
-def _one_blas_thread() -> Any:
-    """Keep NumPy's linear algebra to one thread while networks train.
-
-    The host half of a probe takes spectra of small matrices. Given several threads,
-    BLAS waits for them in a busy loop, and next to training that takes seconds where
-    one thread takes milliseconds.
-    """
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1, user_api="blas")
-
-
-def _overlapped(
-    work: Callable[[_Ensemble], int], ensembles: Iterable[_Ensemble]
-) -> Iterator[int]:
-    """Work on two ensembles at a time on CPU: one compiles while the other trains.
-
-    Compiling keeps one core busy and small networks take less time to train than to
-    compile, so this halves the time of a sweep over shapes. An accelerator's memory is
-    for one ensemble.
-    """
-    at_once = 2 if jax.default_backend() == "cpu" else 1
-    pool = ThreadPoolExecutor(at_once)
-    try:
-        for future in as_completed([pool.submit(work, e) for e in ensembles]):
-            yield future.result()
-    finally:  # an interrupted sweep does not begin what is still waiting
-        pool.shutdown(cancel_futures=True)
-
-
-def _ensembles(experiments: Sequence[Experiment]) -> Iterator[_Ensemble]:
-    """Group runs by compiled program, then cut groups to what fits at once."""
-    groups: dict[Any, list[Experiment]] = {}
-    for spec in experiments:
-        groups.setdefault(spec.program, []).append(spec)
-    cut = [list(_pieces(group)) for group in groups.values()]
-    # First pieces of all groups come first: two at a time, none compiles what the other
-    # is just compiling.
-    for pieces in zip_longest(*cut):
-        yield from filter(None, pieces)
-
-
-def _pieces(group: list[Experiment]) -> Iterator[_Ensemble]:
-    """Cut a group into equal pieces, the last filled up: one shape, compiled once.
-
-    On CPU, where what fills up costs next to nothing, sizes are powers of two, so that
-    sweeps of different sizes share their programs.
-    """
-    at_once = _members_at_once(group[0])
-    size = math.ceil(len(group) / math.ceil(len(group) / at_once))
-    if jax.default_backend() == "cpu":
-        size = min(at_once, 1 << (size - 1).bit_length())
-    for start in range(0, len(group), size):
-        piece = group[start : start + size]
-        yield [*piece, *[None] * (size - len(piece))]
-
-
-def _members_at_once(spec: Experiment) -> int:
-    device = jax.local_devices()[0]
-    # Weights, their initial copy, gradients, updated weights and the optimizer's state.
-    copies = 6 if spec.optimizer.normalises else 4
-    # A Ritz vector and a Lanczos basis for each curvature; the path so far.
-    copies += 6 * spec.plan.sees_curvature + ("cosine" in spec.track)
-    each = spec.shape.parameters * copies * np.dtype(spec.dtype).itemsize
-    if device.platform == "cpu":
-        return max(1, min(_MEMBERS_AT_ONCE, _HOST_BUDGET // each))
-    stats = device.memory_stats() or {}
-    free = stats.get("bytes_limit", _HOST_BUDGET) // 2
-    return max(1, free // each) * jax.local_device_count()
-
-
-def _run_ensemble(ensemble: _Ensemble) -> Iterator[Record]:
-    start = time.perf_counter()
-    experiments = [spec for spec in ensemble if spec is not None]
-    first = experiments[0]
-    loaded = first.data.load()
-    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
-    members, rates = _calibrated(ensemble, data)
-    outcome = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
-    each = (time.perf_counter() - start) / len(experiments)
-    facts = {**provenance(), "data_sha256": loaded.sha256, "precision": first.dtype}
-    for index, spec in enumerate(experiments):
-        facts["wall_s"] = round(each, 4)
-        yield _record(spec, outcome, index, rates[index], facts)
-
-
-def _calibrated(
-    ensemble: _Ensemble, data: Data
-) -> tuple[Members, list[Calibrated | None]]:
-    specs = _filled(ensemble)
-    rules = [s.first_lr if isinstance(s.first_lr, Calibration) else None for s in specs]
-    lrs = [spec.lr for spec in specs]
-    return calibrate_members(specs[0].plan, _members(ensemble), data, lrs, rules)
-
-
-def _filled(ensemble: _Ensemble) -> list[Experiment]:
-    stand_in = ensemble[0]
-    assert stand_in is not None
-    return [spec or stand_in for spec in ensemble]
-
-
-def _members(ensemble: _Ensemble) -> Members:
-    experiments = _filled(ensemble)
-    scales = [spec.scales() for spec in experiments]
-    dtype = experiments[0].dtype
-    thresholds = [
-        -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
-    ]
-    targets = [spec.schedule.target for spec in experiments]
-    return Members(
-        key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
-        scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
-        stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
-        real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
-        target=np.array(targets, dtype) if experiments[0].schedule.varies else None,  # pyright: ignore[reportArgumentType]
-    )
-
-
-def _record(
-    spec: Experiment,
-    outcome: Outcome,
-    member: int,
-    rates: Calibrated | None,
-    facts: Mapping[str, Any],
-) -> Record:
-    losses = outcome.losses[member]
-    rows = [
-        (step, 0, "loss", float(loss))
-        for step, loss in enumerate(losses)
-        if not np.isnan(loss) or step == outcome.diverged_at[member]
-    ]
-    rows += _tracked_rows(spec, {k: v[member] for k, v in outcome.tracked.items()})
-    if rates is not None:
-        rows += rates.rows()
-    for probe in spec.probes:
-        history = [
-            jax.tree.map(lambda v: v[member], seen[probe.name])
-            for seen in outcome.observations
-        ]
-        with np.errstate(over="ignore", invalid="ignore"):  # a run about to diverge
-            found_at = probe.rows(history)
-        for step, found in zip(spec.checkpoints, found_at, strict=True):
-            rows += [(step, layer, quantity, value) for quantity, layer, value in found]
-    steps, layers, quantities, values = map(list, zip(*rows, strict=True))
-    return Record(
-        experiment=spec,
-        columns={
-            "step": steps,
-            "layer": layers,
-            "quantity": quantities,
-            "value": values,
-        },
-        diverged_at=_step_or_none(outcome.diverged_at[member]),
-        stopped_at=_step_or_none(outcome.stopped_at[member]),
-        provenance=dict(facts),
-    )
-
-
-def _tracked_rows(spec: Experiment, tracked: Mapping[str, Any]) -> list[Any]:
-    """Return rows of what was measured at every step taken, curvature at base rate 1.
-
-    Then "lr" times a curvature is the number that decides on stability.
-    """
-    units = {"lr": spec.lr, "gauss_newton": 1 / spec.lr, "hessian": 1 / spec.lr}
-    return [
-        (step, layer, quantity, float(value) * units.get(quantity, 1.0))
-        for quantity, values in tracked.items()
-        for step, at in enumerate(values)
-        for layer, value in enumerate(np.atleast_1d(at))
-        if not np.isnan(value)
-    ]
-
-
-def _step_or_none(step: Any) -> int | None:
-    return None if step < 0 else int(step)
-
-
-def _bar(total: int, done: int, progress: bool | None) -> Any:
-    from tqdm import tqdm
-
-    hidden = not sys.stderr.isatty() if progress is None else not progress
-    return tqdm(total=total, initial=done, disable=hidden, unit="run")

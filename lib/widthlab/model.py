@@ -9,7 +9,7 @@ layers may add biases, which have a multiplier and scales of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -24,6 +24,40 @@ from widthlab.parametrization import Parametrization, Role, layers_with_biases
 
 AnyArray = Array | np.ndarray
 """An array on the device or the host."""
+
+
+def _tf32(x: Array) -> Array:
+    return jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=10)
+
+
+def _bfloat16(x: Array) -> Array:
+    # XLA may skip a conversion forth and back, but not a reduction of precision.
+    reduced = jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)
+    return reduced.astype(jnp.bfloat16)
+
+
+ROUNDINGS: dict[str, Callable[[Any], Any]] = {"tf32": _tf32, "bfloat16": _bfloat16}
+"""What operands of matrix products can be rounded to, by name."""
+
+
+def product(
+    x: Float[AnyArray, "batch fan_in"],
+    w: Float[AnyArray, "fan_in fan_out"],
+    rounding: str = "none",
+) -> Float[Array, "batch fan_out"]:
+    r"""Return $x w$, with operands and result rounded, also in derivatives.
+
+    $\rho(\rho(x)\,\rho(w))$, where $\rho$ keeps 10 ("tf32") or 7 ("bfloat16") bits of a
+    float32's mantissa, and sums are accumulated in float32: what tensor cores compute,
+    and the same numbers (but for the order of sums) on devices without them. Weights
+    and everything between products keep the type they have.
+    """
+    if rounding == "none":
+        return jnp.matmul(x, w)
+    rounded = ROUNDINGS[rounding]
+    # The operands are rounded already: the fastest precision loses nothing more.
+    with jax.default_matmul_precision("default"):
+        return rounded(jnp.matmul(rounded(x), rounded(w))).astype(w.dtype)
 
 
 class Scales(NamedTuple):
@@ -67,6 +101,7 @@ class Shape:
         output_dim: size of the output.
         activation: name of the nonlinearity.
         biases: which layers add biases: "none", "input" (the first) or "all".
+        rounding: of matrix products: "none" or a key of `ROUNDINGS`.
     """
 
     input_dim: int
@@ -74,6 +109,7 @@ class Shape:
     output_dim: int
     activation: str
     biases: str = "none"
+    rounding: str = "none"
 
     def __post_init__(self) -> None:
         """Refuse sizes that are not positive and unknown activations."""
@@ -90,6 +126,11 @@ class Shape:
                 raise ValueError(f"{what} is {size}; it must be at least 1")
         layers_with_biases(self.biases, len(self.layers))  # refuses unknown words
         activations.get(self.activation)
+        if self.rounding not in ("none", *ROUNDINGS):
+            raise ValueError(
+                f"rounding is {self.rounding!r}; it is none or one of "
+                f"{', '.join(ROUNDINGS)}"
+            )
 
     @property
     def depth(self) -> int:
@@ -184,9 +225,13 @@ class Dense(nnx.Module):
     """
 
     def __init__(
-        self, kernel: tuple[nnx.Param, Any], bias: tuple[nnx.Param, Any] | None
+        self,
+        kernel: tuple[nnx.Param, Any],
+        bias: tuple[nnx.Param, Any] | None,
+        rounding: str = "none",
     ):
         """Hold weights (fan-in, fan-out) and biases (fan-out,), with multipliers."""
+        self.rounding = rounding
         self.kernel, multiplier = kernel
         self.multiplier = Multiplier(multiplier)
         self.bias, multiplier = (None, None) if bias is None else bias
@@ -196,7 +241,7 @@ class Dense(nnx.Module):
         self, x: Float[AnyArray, "batch fan_in"]
     ) -> Float[Array, "batch fan_out"]:
         """Apply the matrix and add the biases."""
-        h = (x @ self.kernel[...]) * self.multiplier[...]
+        h = product(x, self.kernel[...], self.rounding) * self.multiplier[...]
         if self.bias is None or self.bias_multiplier is None:
             return h
         return h + self.bias[...] * self.bias_multiplier[...]
@@ -228,7 +273,7 @@ class MLP(nnx.Module):
             parts[tensor.layer, tensor.bias] = param, scales.multiplier[i]
             start = stop
         self.layers = nnx.List(
-            Dense(parts[layer, False], parts.get((layer, True)))
+            Dense(parts[layer, False], parts.get((layer, True)), shape.rounding)
             for layer in range(1, shape.depth + 2)
         )
 

@@ -12,6 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -298,18 +299,14 @@ def use_all_cores() -> int:
     return len(jax.local_devices())
 
 
-def members_per_batch(platform: str, widest: int, members: int, devices: int) -> int:
+def members_per_batch(platform: str, members: int) -> int:
     """Choose how many members of a device's share are batched in one computation.
 
-    Measured with `benchmarks/training.py --layouts`: on CPU, when each core has a
-    device of its own, one member at a time is within noise of the best choice at the
-    widths that were quiet enough to read (64 to 256); a lone device gains a tenth to a
-    fifth from batches of four below width 256, where a single product is too small for
-    two threads. An accelerator wants all members at once.
+    An accelerator wants all at once. On CPU one at a time is as fast, within noise
+    (`benchmarks/training.py --layouts`), and a run has the same bits whichever others
+    it is trained with, and on however many cores.
     """
-    if platform != "cpu":
-        return members
-    return 4 if devices == 1 and widest < 256 and members >= 4 else 1
+    return 1 if platform == "cpu" else members
 
 
 def train(
@@ -347,6 +344,7 @@ def train(
         before = sum(_TRACES.values())
         program = _Program(plan, tuple(probes), mesh)
         state = program.start(members, orders)
+        _check_memory(program, state, data)
         initial = jax.tree.map(jnp.copy, state.parameters)
         observations = []
         for stop in checkpoints:
@@ -370,6 +368,61 @@ def train(
         )
 
 
+class DeviceMemoryError(MemoryError):
+    """An ensemble needs more memory than there is.
+
+    Attributes:
+        members: how many of its members should fit.
+    """
+
+    def __init__(self, needed: int, available: int, members: int):
+        """Say what is needed and what there is, in bytes over all devices."""
+        self.members = members
+        super().__init__(
+            f"{needed / 1e9:.2f} GB are needed and {available / 1e9:.2f} GB available "
+            f"(the environment variable {MEMORY_VARIABLE} sets another limit, in bytes)"
+        )
+
+
+MEMORY_VARIABLE = "WIDTHLAB_MEMORY"
+_HOST_SHARE = 1 / 4  # two cells at a time, and the host has other things to hold
+_DEVICE_SHARE = 0.9
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory did not suffice."""
+    refused = isinstance(error, jax.errors.JaxRuntimeError)
+    return refused and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def memory_limit(devices: Sequence[Any]) -> int:
+    """Return the bytes that one ensemble may take on these devices together."""
+    if given := os.environ.get(MEMORY_VARIABLE):
+        return int(float(given))
+    if devices[0].platform == "cpu":
+        return int(_host_memory() * _HOST_SHARE)
+    each = (device.memory_stats() or {} for device in devices)
+    return int(sum(stats.get("bytes_limit", 0) for stats in each) * _DEVICE_SHARE)
+
+
+def _host_memory() -> int:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        group = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return min(installed, group)
+    return installed
+
+
+def _check_memory(program: _Program, state: State, data: Data) -> None:
+    """Refuse an ensemble too large for its devices before it is trained."""
+    devices = list(program.mesh.devices.flat)
+    available = memory_limit(devices)
+    needed = program.bytes_needed(state, data) * len(devices)
+    if available and needed > available:
+        count = state.running.shape[0]
+        raise DeviceMemoryError(needed, available, int(count * available / needed))
+
+
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
     """Compute in the precision that a spec names, matrix products included."""
@@ -385,14 +438,48 @@ class _Program:
     probes: tuple[Probe, ...]
     mesh: Mesh
 
+    @property
+    def platform(self) -> str:
+        return self.mesh.devices.flat[0].platform
+
     def start(self, members: Members, orders: Array | None) -> State:
-        return _start(self, members, orders)
+        return _compiled(_start, self.platform)(self, members, orders)
 
     def advance(self, state: State, data: Data, stop: Array) -> State:
-        return _advance(self, state, data, stop)
+        # The state is given up, so that the next one can take its memory.
+        return _compiled(_advance, self.platform, 1)(self, state, data, stop)
 
     def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
-        return _observe(self, state.parameters, initial, state.multipliers, data)
+        trees = (state.parameters, initial, state.multipliers)
+        return _compiled(_observe, self.platform)(self, *trees, data)
+
+    def bytes_needed(self, state: State, data: Data) -> int:
+        """Return a device's memory at its fullest, as the compiler counts it."""
+        advance = _compiled(_advance, self.platform, 1)
+        measured = advance.lower(self, state, data, jnp.int32(0)).compile()
+        memory = measured.memory_analysis()
+        own = sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+            + own // self.mesh.size  # the untrained networks, which probes compare with
+        )
+
+
+# XLA's newer way to compile loops over elements for CPUs takes about twice the time of
+# the older one, and full optimisation a third more than the first level; the programs
+# are equally fast, since products of matrices are in libraries (benchmarks/README.md).
+_CPU_OPTIONS = {"xla_backend_optimization_level": 1}
+
+
+@functools.cache
+def _compiled(function: Callable, platform: str, *donated: int) -> Any:
+    options = _CPU_OPTIONS if platform == "cpu" else None
+    return jax.jit(
+        function, static_argnums=0, donate_argnums=donated, compiler_options=options
+    )
 
 
 def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
@@ -416,21 +503,18 @@ def _permutations(size: int, epochs: int, keys: Any) -> Array:
     return jax.vmap(over_epochs, (None, 0))(jnp.arange(epochs), keys)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _start(program: _Program, members: Members, orders: Array | None) -> State:
     _count("start")
     one = functools.partial(_start_one, program.plan)
     return _over_members(program, one, (members, orders))
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
     _count("advance")
     one = functools.partial(_advance_one, program.plan)
     return _over_members(program, one, state, data, stop)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _observe(
     program: _Program, parameters: Any, initial: Any, multipliers: Any, data: Data
 ) -> dict[str, Any]:
@@ -450,10 +534,8 @@ def _observe(
 def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) -> Any:
     """Apply a function of one member to all, over the mesh and in the chosen layout."""
     count = jax.tree.leaves(members)[0].shape[0]
-    devices = program.mesh.size
-    platform = program.mesh.devices.flat[0].platform
-    share = count // devices
-    batch = members_per_batch(platform, max(program.plan.shape.widths), share, devices)
+    share = count // program.mesh.size
+    batch = members_per_batch(program.platform, share)
 
     def local(members: Any, *shared: Any) -> Any:
         function = functools.partial(_apply, one, shared)

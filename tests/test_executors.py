@@ -1,0 +1,190 @@
+"""Cells of a sweep in other processes and on a cluster: the same bits, nothing lost."""
+
+import functools
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from test_experiment import spec
+from widthlab.executors import LostWorkersError, Processes, completed
+from widthlab.store import Store, code_version
+from widthlab.sweeps import OtherCodeError, _run_elsewhere, cells, sweep
+
+distributed = pytest.importorskip("distributed")
+
+# Two shapes, with runs enough for several cells each.
+GRID = [spec(width=width, seed=seed) for width in (11, 12) for seed in range(5)]
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    return sweep(GRID, Store(tmp_path_factory.mktemp("serial")))
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with Processes(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        distributed.LocalCluster(**options, silence_logs=50) as made,
+        distributed.Client(made) as client,
+    ):
+        yield client
+
+
+def numbers(records):
+    return [(record.experiment, record.columns) for record in records]
+
+
+# --- equal results ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["workers", "cluster"])
+@pytest.mark.parametrize("together", [2, 16])
+def test_the_same_bits_wherever_they_run(where, together, request, serial, tmp_path):
+    executor = request.getfixturevalue(where)
+    store = Store(tmp_path)
+    found = sweep(GRID, store, executor=executor, together=together)
+    assert numbers(found) == numbers(serial)
+    assert set(store.keys()) == {one.key for one in GRID}
+
+
+def test_any_pool_of_the_standard_library(serial, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert numbers(sweep(GRID[:2], Store(tmp_path), executor=pool)) == numbers(
+            serial[:2]
+        )
+
+
+def test_what_is_no_executor_is_refused():
+    with pytest.raises(TypeError, match=r"executor is a int; give None"):
+        list(completed(abs, [1], 3))
+
+
+def test_a_worker_with_other_source_is_refused():
+    assert code_version() != "0" * 64
+    with pytest.raises(OtherCodeError, match="install the same version on both"):
+        _run_elsewhere("0" * 64, [GRID[0]])
+
+
+# --- cells ------------------------------------------------------------
+
+
+def test_cells_hold_every_run_once_and_share_a_program():
+    for together in (1, 2, 3, 16):
+        cut = list(cells(GRID, together))
+        runs = [one for cell in cut for one in cell if one is not None]
+        assert sorted(runs, key=GRID.index) == GRID
+        for cell in cut:
+            assert len(cell) <= together
+            assert len({one.program for one in cell if one is not None}) == 1
+    assert [len(cell) for cell in cells(GRID, 16, fill_up=True)] == [8, 8]
+    with pytest.raises(ValueError, match="together is 0; a cell has at least one"):
+        list(cells(GRID, 0))
+
+
+# --- workers that die ------------------------------------------------------------
+
+
+def die_once(folder, cell):
+    """Kill the process at the first sight of one cell; note every beginning."""
+    marks = folder / f"{cell}-{time.monotonic_ns()}"
+    seen = list(folder.glob(f"{cell}-*"))
+    marks.touch()
+    if cell == 1 and not seen:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return cell
+
+
+def die(cell):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("where", ["workers", "cluster"])
+def test_a_killed_worker_loses_only_its_cell(where, request, tmp_path):
+    executor = request.getfixturevalue(where)
+    work = functools.partial(die_once, tmp_path)
+    assert sorted(completed(work, range(6), executor)) == list(range(6))
+    times = [len(list(tmp_path.glob(f"{cell}-*"))) for cell in range(6)]
+    assert times[1] == 2 and sum(times) <= 8  # the other one may have been waiting
+
+
+def test_a_cell_that_kills_every_worker_is_given_up():
+    with (
+        Processes(1) as pool,
+        pytest.raises(LostWorkersError, match="3 workers died over the same cell"),
+    ):
+        list(completed(die, [0], pool))
+
+
+def test_a_worker_killed_in_a_sweep(serial, tmp_path):
+    """The sweep itself: a worker is killed while it trains, and all runs come."""
+    with Processes(2) as pool:
+        pids = [pool.submit(os.getpid).result() for _ in range(2)]
+        with ThreadPoolExecutor(1) as background:
+            going = background.submit(
+                sweep, GRID, Store(tmp_path), executor=pool, together=2
+            )
+            time.sleep(1.0)
+            os.kill(pids[0], signal.SIGKILL)
+            assert numbers(going.result(timeout=120)) == numbers(serial)
+
+
+SCHEDULER = """
+import sys
+from distributed.cli.dask_scheduler import main
+main(["--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+      "--scheduler-file", sys.argv[1]])
+"""
+
+
+def test_a_lost_scheduler_ends_the_sweep_and_a_rerun_goes_on(serial, tmp_path):
+    file = tmp_path / "scheduler.json"
+    start = [sys.executable, "-c", SCHEDULER, str(file)]
+    scheduler = subprocess.Popen(start, stderr=subprocess.DEVNULL)
+    worker = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "distributed.cli.dask_worker"),
+            *("--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"),
+            *("--death-timeout", "60", "--local-directory", str(tmp_path)),
+        ],
+        stderr=subprocess.DEVNULL,
+    )
+    store = Store(tmp_path / "records")
+    quick = {"distributed.comm.timeouts.connect": "2s"}
+    try:
+        deadline = time.monotonic() + 60
+        while not file.exists():
+            assert scheduler.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        import dask
+
+        with (
+            dask.config.set(quick),
+            distributed.Client(scheduler_file=str(file), timeout=30) as client,
+            ThreadPoolExecutor(1) as background,
+        ):
+            going = background.submit(
+                sweep, GRID, store, executor=client, together=1, progress=False
+            )
+            while not store.keys():
+                assert time.monotonic() < deadline + 60
+                time.sleep(0.02)
+            scheduler.kill()
+            with pytest.raises(LostWorkersError, match="scheduler is gone"):
+                going.result(timeout=60)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+    assert 0 < len(store.keys()) < len(GRID)
+    assert numbers(sweep(GRID, store)) == numbers(serial)
