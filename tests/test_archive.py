@@ -1,19 +1,16 @@
 """The archive of the paper tier: what it keeps, what it refuses, how it goes on."""
 
 import dataclasses
-import gzip
 import json
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_experiment import spec
 from widthlab import archive as module
-from widthlab.archive import Archive
-from widthlab.book import commands
-from widthlab.book.chapters import BookError
+from widthlab.archive import SIDECAR, TABLE, Archive, ArchiveError, run_id
 from widthlab.records import Record
-from widthlab.setups import hajjar2024training
 from widthlab.store import Store
 from widthlab.sweeps import run
 
@@ -26,32 +23,42 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def archive(tmp_path):
-    return Archive(tmp_path / "results" / "key")
+    return Archive(tmp_path / "results" / "chapter")
 
 
 @pytest.fixture
-def batches(monkeypatch, trained):
-    """Seeds of the runs, batch by batch; all leave the numbers of the one record."""
+def ran(monkeypatch, trained):
+    """Seeds of the runs, cell by cell; all leave the numbers of the one record."""
     seen = []
 
-    def instead(specs, store):
-        seen.append([one.seed for one in specs])
-        return [dataclasses.replace(trained, experiment=one) for one in specs]
+    def instead(specs, *, together, **_):
+        for start in range(0, len(specs), together):
+            cell = specs[start : start + together]
+            seen.append([one.seed for one in cell])
+            yield [dataclasses.replace(trained, experiment=one) for one in cell]
 
-    monkeypatch.setattr(module, "sweep", instead)
-    monkeypatch.setattr("widthlab.training.use_all_cores", lambda: 2)
+    monkeypatch.setattr(module, "finish", instead)
+    monkeypatch.setattr(module, "_devices_of_the_host", lambda: 2)
     return seen
 
 
 SPECS = [spec(seed=seed) for seed in range(5)]
 
 
+def copies(trained, specs=SPECS):
+    return [dataclasses.replace(trained, experiment=one) for one in specs]
+
+
+def stamps(archive):
+    return {path.name: path.stat().st_mtime_ns for path in archive.path.iterdir()}
+
+
 # --- what is kept ------------------------------------------------------------
 
 
 def test_a_record_comes_back_with_eight_digits(archive, trained):
-    file = archive.add(trained)
-    assert file.parent == archive.path and len(file.name) == len("0" * 16 + ".json.gz")
+    archive.add(trained)
+    assert set(stamps(archive)) == {TABLE, SIDECAR}
     (found,) = archive.records().values()
     assert list(archive.records()) == [trained.experiment] == [found.experiment]
     for name in ("step", "layer", "quantity"):
@@ -62,13 +69,6 @@ def test_a_record_comes_back_with_eight_digits(archive, trained):
     np.testing.assert_array_equal(*(np.float32(v) for v in values))
     for name in ("diverged_at", "stopped_at", "provenance"):
         assert getattr(found, name) == getattr(trained, name)
-    assert [p.name for p in archive.path.iterdir()] == [file.name]
-
-
-def test_adding_leaves_the_record_as_it_was(archive, trained):
-    before = list(trained.columns["value"])
-    archive.add(trained)
-    assert trained.columns["value"] == before
 
 
 def test_what_is_not_a_number_is_kept(archive, trained):
@@ -83,139 +83,155 @@ def test_what_is_not_a_number_is_kept(archive, trained):
     assert found.columns["value"][3:] == [0.33333333, 0.0] and found.diverged_at == 1
 
 
-def test_equal_records_are_equal_files(archive, trained, tmp_path, monkeypatch):
-    first = archive.add(trained)
-    monkeypatch.setattr("time.time", lambda: 1e9)
-    monkeypatch.setattr("os.getpid", lambda: 7)
-    other = Archive(tmp_path / "other").add(Record.from_json(trained.to_json()))
-    assert first.name == other.name and first.read_bytes() == other.read_bytes()
-    # Also when it has been read back, and when it is written over.
+def test_the_table_is_for_anyone(archive, trained):
+    """Tidy columns that any reader of Parquet opens, named as in the sidecar."""
+    archive.add(*copies(trained))
+    table = pd.read_parquet(archive.path / TABLE)
+    assert list(table.columns) == ["run", "step", "layer", "quantity", "value"]
+    sidecar = json.loads((archive.path / SIDECAR).read_text())
+    assert set(table["run"]) == set(sidecar["runs"]) == {run_id(one) for one in SPECS}
+    one = sidecar["runs"][run_id(SPECS[3])]
+    assert one["experiment"] == SPECS[3].to_json()
+    assert one["provenance"]["precision"] == "float32"
+    assert {"data_sha256", "wall_s", "commit", "jax", "device"} <= set(
+        one["provenance"]
+    )
+
+
+def test_equal_records_are_equal_files(archive, trained, tmp_path):
+    def contents(archive):
+        return [(archive.path / name).read_bytes() for name in (TABLE, SIDECAR)]
+
+    archive.add(*copies(trained))
+    other = Archive(tmp_path / "other")
+    for record in reversed(copies(trained)):  # one by one, in another order
+        other.add(Record.from_json(record.to_json()))
+    first = contents(archive)
+    assert contents(other) == first
+    # Also when they have been read back, and when they are written over.
     archive.add(*archive.records().values())
-    assert first.read_bytes() == other.read_bytes()
-    assert archive.add(dataclasses.replace(trained, experiment=spec(lr=0.1))) != first
+    assert contents(archive) == first
 
 
 def test_those_that_are_there_are_selected_in_the_order_asked_for(archive, trained):
     assert archive.records() == {} and archive.select(SPECS) == []
-    for one in SPECS[:3]:
-        archive.add(dataclasses.replace(trained, experiment=one))
+    archive.add(*copies(trained, SPECS[:3]))
     wanted = [SPECS[2], SPECS[4], SPECS[0]]
     found = [record.experiment for record in archive.select(wanted)]
     assert found == [SPECS[2], SPECS[0]]
 
 
+def test_a_writer_killed_between_both_files_leaves_what_there_was(
+    archive, trained, monkeypatch
+):
+    archive.add(*copies(trained, SPECS[:2]))
+    original = module.write_durably
+
+    def die(temporary, path, content):
+        if path.name == SIDECAR:
+            raise KeyboardInterrupt
+        original(temporary, path, content)
+
+    monkeypatch.setattr(module, "write_durably", die)
+    with pytest.raises(KeyboardInterrupt):
+        archive.add(*copies(trained, SPECS[2:3]))
+    assert set(archive.records()) == set(SPECS[:2])
+
+
+# --- what is refused ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [TABLE, SIDECAR])
 @pytest.mark.parametrize(
     "damage",
     [
         lambda raw: raw[: len(raw) // 2],
         lambda raw: b"",
         lambda raw: b"version https://git-lfs.github.com/spec/v1\n",
-        lambda raw: gzip.compress(raw),
-        lambda raw: gzip.compress(b"{"),
-        lambda raw: gzip.compress(b"[]"),
-        lambda raw: gzip.compress(b"{}"),
-        lambda raw: gzip.compress(b'{"experiment": []}'),
+        lambda raw: b"[]",
+        lambda raw: b'{"format": 2, "runs": {}}',
     ],
 )
-def test_a_damaged_file_is_named(archive, trained, damage):
-    archive.add(dataclasses.replace(trained, experiment=spec(seed=9)))
-    file = archive.add(trained)
+def test_a_damaged_file_is_named(archive, trained, name, damage):
+    archive.add(*copies(trained))
+    file = archive.path / name
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(ValueError, match=r"is not a stored record") as caught:
+    with pytest.raises(ArchiveError, match="restore runs[.]parquet and runs[.]json"):
         archive.records()
-    assert str(file) in str(caught.value)
-    assert "restore it from version control" in str(caught.value)
 
 
-def test_any_changed_byte_is_noticed(archive, trained):
-    """Those of the header aside, which says nothing about the content."""
-    file = archive.add(trained)
-    raw = file.read_bytes()
-    for place in {*range(10, len(raw), 29), *range(len(raw) - 8, len(raw))}:
-        changed = bytearray(raw)
-        changed[place] ^= 0xFF
-        file.write_bytes(changed)
-        with pytest.raises(ValueError, match=f"{file.name} is not a stored record"):
-            archive.records()
+def test_a_missing_table_is_an_error(archive, trained):
+    archive.add(trained)
+    (archive.path / TABLE).unlink()
+    with pytest.raises(ArchiveError, match=r"runs\.parquet"):
+        archive.records()
+
+
+def test_changed_values_are_noticed(archive, trained):
+    archive.add(*copies(trained))
+    table = pd.read_parquet(archive.path / TABLE)
+    table.loc[len(table) // 2, "value"] *= 1.001
+    table.to_parquet(archive.path / TABLE, index=False)
+    with pytest.raises(ArchiveError, match="are not those that were written"):
+        archive.records()
 
 
 def test_a_record_of_an_unknown_field_is_named(archive, trained):
-    file = archive.add(trained)
-    payload = json.loads(gzip.decompress(file.read_bytes()))
-    payload["experiment"]["wdith"] = 3
-    file.write_bytes(gzip.compress(json.dumps(payload).encode()))
-    with pytest.raises(ValueError, match=f"{file.name} is not a stored record.*wdith"):
+    archive.add(trained)
+    file = archive.path / SIDECAR
+    file.write_text(file.read_text().replace('"width"', '"wdith"'))
+    with pytest.raises(ArchiveError, match="wdith"):
         archive.records()
 
 
 # --- what is run ------------------------------------------------------------
 
 
-def test_only_what_is_missing_is_run(archive, batches):
+def test_only_what_is_missing_is_run(archive, ran):
     told = []
     assert archive.run(SPECS[1:3], done=lambda *counts: told.append(counts)) == 2
-    assert batches == [[1, 2]] and told == [(2, 2)]
+    assert ran == [[1, 2]] and told == [(2, 2)]
     wanted = [*SPECS, SPECS[0]]  # a duplicate is run once
     assert archive.run(wanted, done=lambda *counts: told.append(counts)) == 3
-    assert batches[1:] == [[0, 3], [4]] and told[1:] == [(4, 5), (5, 5)]
+    assert ran[1:] == [[0, 3], [4]] and told[1:] == [(4, 5), (5, 5)]
     assert set(archive.records()) == set(SPECS)
-    files = {p: p.stat().st_mtime_ns for p in archive.path.iterdir()}
-    assert archive.run(wanted) == 0 and len(batches) == 3
-    assert files == {p: p.stat().st_mtime_ns for p in archive.path.iterdir()}
+    before = stamps(archive)
+    assert archive.run(wanted) == 0 and len(ran) == 3
+    assert stamps(archive) == before
 
 
-def test_no_time_is_no_runs(archive, batches):
-    assert archive.run(SPECS, minutes=0) == 0
-    assert batches == [] and archive.records() == {}
+def test_no_time_is_no_runs(archive):
+    assert archive.run(SPECS, minutes=-1) == 0
+    assert archive.records() == {}
 
 
-def test_no_run_begins_after_the_time(archive, batches, monkeypatch):
-    clock = iter([0.0, 30.0, 59.0, 61.0])
-    monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    assert archive.run(SPECS, minutes=1) == 4
-    assert batches == [[0, 1], [2, 3]]
+def test_what_was_finished_before_an_error_stays(archive, ran, monkeypatch):
+    original = module.finish
 
-
-def test_what_was_finished_before_an_error_stays(archive, batches, monkeypatch):
-    original = module.sweep
-
-    def fail(specs, store):
-        if specs[0].seed == 2:
-            raise RuntimeError("killed")
-        return original(specs, store)
+    def fail(specs, **options):
+        yield next(original(specs, **options))
+        raise RuntimeError("killed")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "sweep", fail)
+        patch.setattr(module, "finish", fail)
         with pytest.raises(RuntimeError, match="killed"):
             archive.run(SPECS)
     assert set(archive.records()) == set(SPECS[:2])
     assert archive.run(SPECS) == 3
-    assert batches == [[0, 1], [2, 3], [4]]
 
 
-def test_batches_share_a_program_and_the_most_important_comes_first(archive, batches):
-    deep = [spec(seed=seed, depth=3) for seed in (10, 11, 12)]
-    assert archive.run([SPECS[0], deep[0], SPECS[1], SPECS[2], *deep[1:]]) == 6
-    assert batches == [[0, 1], [10, 11], [2], [12]]
+def test_runs_in_earnest_the_most_important_first(archive):
+    """From the specification to the files, cells of a program in order."""
+    order = []
+    wanted = [spec(seed=7), spec(seed=7, depth=3), spec(seed=8)]
 
+    def done(finished, total):
+        order.append((finished, total, len(archive.records())))
 
-# --- the command ------------------------------------------------------------
-
-
-def test_the_paper_command_runs_what_is_missing(tmp_path, monkeypatch, capsys):
-    tier = [spec(seed=seed) for seed in (0, 1)]
-    monkeypatch.setattr(hajjar2024training, "paper_tier", lambda: iter(tier))
-    commands.paper(tmp_path, "hajjar2024training")
-    out = capsys.readouterr().out
-    assert "2 of 2 runs" in out and "2 run(s) added" in out
-    folder = tmp_path / "results" / "hajjar2024training"
-    assert set(Archive(folder).records()) == set(tier)
-    for minutes in (math.inf, 0):
-        commands.paper(tmp_path, "hajjar2024training", minutes)
-        assert capsys.readouterr().out == f"0 run(s) added to {folder}\n"
-
-
-def test_an_unknown_paper_is_refused_with_those_there_are(tmp_path):
-    with pytest.raises(BookError, match=r"is called 'hajjar'; .*hajjar2024"):
-        commands.paper(tmp_path, "hajjar")
-    assert list(tmp_path.iterdir()) == []
+    assert archive.run(wanted, together=1, done=done) == 3
+    assert order == [(1, 3, 1), (2, 3, 2), (3, 3, 3)]
+    (alone,) = archive.select(wanted[:1])
+    again = run(wanted[0])
+    np.testing.assert_allclose(
+        alone.columns["value"], again.columns["value"], rtol=5e-8
+    )

@@ -1,40 +1,57 @@
-"""Records of the paper tier, kept with the book: one small file for each run.
+"""Records of the paper tier, kept with the book: two files for each chapter.
 
 Runs at a paper's own scale take hours or an accelerator. They are made once, by
-`make paper`, and chapters read them back by their specifications: a record is found as
-long as its specification means the same, whatever has changed in the code since. Its
-provenance says which code, machine and data it came from.
+`widthlab run`, and chapters read them back by their specifications: a record is found
+as long as its specification means the same, whatever has changed in the code since.
+`runs.parquet` holds all measurements in long form, one a row; `runs.json` says for each
+run what was asked for and where the numbers come from: specification, hash of the data,
+versions, device, precision, seconds, commit.
 """
 
 from __future__ import annotations
 
-import gzip
+import functools
+import hashlib
 import json
-import tempfile
+import math
 import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from widthlab.experiment import Experiment
 from widthlab.records import Record
-from widthlab.store import Store, digest, write_durably
-from widthlab.sweeps import sweep
+from widthlab.store import digest, write_durably
+from widthlab.sweeps import finish
 
-# What reading a file can end in that is cut short, changed, or something else.
-_DAMAGED = (
-    *(OSError, EOFError, zlib.error),
-    *(AttributeError, KeyError, TypeError, ValueError),
-)
+if TYPE_CHECKING:
+    import pandas as pd
+
+TABLE, SIDECAR = "runs.parquet", "runs.json"
+_FORMAT = 1
 _DIGITS = 8  # enough for float32, in which these runs are computed
+_COLUMNS = ("step", "layer", "quantity", "value")
+
+
+class ArchiveError(ValueError):
+    """Stored records are damaged, incomplete, or not records."""
+
+
+def run_id(experiment: Experiment) -> str:
+    """Name of a run in the files: 16 digits of its specification's hash."""
+    return digest(experiment.to_json())[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """A folder of records, `<first 16 digits of the specification's hash>.json.gz`."""
+    """The records in a folder.
+
+    The sidecar decides which runs there are. It is written after the table, so that a
+    reader never finds a run without its rows, whoever is killed and when.
+    """
 
     path: Path
 
@@ -42,91 +59,164 @@ class Archive:
         """Read all records.
 
         Raises:
-            ValueError: a file is damaged or not a record.
+            ArchiveError: a file is damaged or not what it should be.
         """
-        found = {}
-        for file in sorted(Path(self.path).glob("*.json.gz")):
-            try:
-                record = Record.from_json(
-                    json.loads(gzip.decompress(file.read_bytes()))
-                )
-            except _DAMAGED as error:
-                raise ValueError(
-                    f"{file} is not a stored record ({type(error).__name__}: {error}); "
-                    "restore it from version control, or delete it and run it again"
-                ) from error
-            found[record.experiment] = record
-        return found
+        sidecar = Path(self.path) / SIDECAR
+        if not sidecar.exists():
+            return {}
+        files = [sidecar, sidecar.with_name(TABLE)]
+        stamps = [file.stat().st_mtime_ns for file in files if file.exists()]
+        return dict(_read(Path(self.path), *stamps))
 
     def select(self, wanted: Iterable[Experiment]) -> list[Record]:
         """Return the records of those specifications that have one."""
         found = self.records()
         return [found[spec] for spec in wanted if spec in found]
 
-    def add(self, record: Record) -> Path:
-        """Write a record, all or nothing."""
-        payload = record.to_json()
-        payload["columns"]["value"] = [
-            _rounded(value) for value in payload["columns"]["value"]
-        ]
-        name = digest(payload["experiment"])[:16]
-        path = Path(self.path) / f"{name}.json.gz"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(payload, sort_keys=True, separators=(",", ":"))
-        temporary = path.with_suffix(f".{uuid.uuid4().hex}.tmp")
-        # Without a time stamp, equal records are equal files.
-        write_durably(temporary, path, gzip.compress(text.encode(), mtime=0))
-        return path
+    def add(self, *records: Record) -> None:
+        """Write records beside those that are there, or in their place."""
+        together = self.records() | {record.experiment: record for record in records}
+        _write(Path(self.path), together.values())
 
     def run(
         self,
         wanted: Iterable[Experiment],
         *,
-        minutes: float = float("inf"),
+        minutes: float = math.inf,
+        executor: Any = None,
+        together: int | None = None,
         done: Callable[[int, int], None] = lambda finished, total: None,
     ) -> int:
-        """Run what is missing, a few at a time, and return how many runs were added.
+        """Run what is missing and return how many runs were added.
+
+        Every cell is written as soon as it is done; a call that is cut short goes on
+        where it was.
 
         Args:
             wanted: specifications, the most important first.
-            minutes: no new runs begin after this time.
+            minutes: no new cells begin after this time.
+            executor: where cells run, as for `sweep`.
+            together: runs in a cell, at most. By default as many as there are devices
+                on CPU, where a run can take minutes, and otherwise as for `sweep`.
             done: called with the finished and all runs whenever some are written.
         """
         specs = list(dict.fromkeys(wanted))
         have = self.records()
         missing = [spec for spec in specs if spec not in have]
-        added, end = 0, time.monotonic() + 60 * minutes
-        with tempfile.TemporaryDirectory() as folder:
-            for together in _batches(missing):
-                if time.monotonic() >= end:
-                    break
-                for record in sweep(together, Store(Path(folder))):
-                    self.add(record)
-                added += len(together)
+        if executor is None and together is None:
+            together = _devices_of_the_host()
+        finished = finish(
+            missing,
+            executor=executor,
+            together=together,
+            in_order=True,
+            until=time.time() + 60 * minutes,
+        )
+        added = 0
+        with closing(finished):
+            for records in finished:
+                self.add(*records)
+                added += len(records)
                 done(len(specs) - len(missing) + added, len(specs))
         return added
 
 
-def _batches(specs: Sequence[Experiment]) -> Iterator[list[Experiment]]:
-    """Cut into batches that share a program, small ones on CPU: a kill loses little."""
+def _devices_of_the_host() -> int | None:
     import jax
 
     from widthlab.training import use_all_cores
 
     devices = use_all_cores()
-    most = devices if jax.default_backend() == "cpu" else 16 * devices
-    sharing: dict[Any, list[Experiment]] = {}
-    for spec in specs:
-        sharing.setdefault(spec.program, []).append(spec)
-    batches = [
-        group[start : start + most]
-        for group in sharing.values()
-        for start in range(0, len(group), most)
-    ]
-    # In the order of their most important runs.
-    place = {spec: index for index, spec in enumerate(specs)}
-    yield from sorted(batches, key=lambda batch: place[batch[0]])
+    return devices if jax.default_backend() == "cpu" else None
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+@functools.lru_cache(maxsize=4)
+def _read(folder: Path, *stamps: int) -> dict[Experiment, Record]:
+    """Read a folder; the stamps are those of its files, for the cache."""
+    del stamps
+    try:
+        import pandas as pd
+
+        sidecar = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
+        if sidecar["format"] != _FORMAT:
+            raise ValueError(f"format {sidecar['format']!r}, expected {_FORMAT}")
+        rows = pd.read_parquet(folder / TABLE)
+        tables = dict(list(rows.groupby("run", observed=True, sort=False)))
+        records = [
+            _record(facts, tables.get(name), name)
+            for name, facts in sidecar["runs"].items()
+        ]
+    # What reading can end in where a file is cut short, changed, or something else.
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArchiveError(
+            f"{folder} does not hold stored records ({type(error).__name__}: {error}); "
+            f"restore {TABLE} and {SIDECAR} from version control, or delete both and "
+            "run them again"
+        ) from error
+    return {record.experiment: record for record in records}
+
+
+def _record(facts: dict[str, Any], rows: pd.DataFrame | None, name: str) -> Record:
+    if rows is None:
+        raise ValueError(f"run {name} has no rows")
+    columns = {column: rows[column].tolist() for column in _COLUMNS}
+    if _checksum(columns) != facts["sha256"]:
+        raise ValueError(f"the rows of run {name} are not those that were written")
+    experiment = Experiment.from_json(facts["experiment"])
+    stops = (facts["diverged_at"], facts["stopped_at"])
+    return Record(experiment, columns, *stops, facts["provenance"])
+
+
+def _write(folder: Path, records: Iterable[Record]) -> None:
+    """Write both files anew, the table first; equal records are equal files."""
+    named = sorted((run_id(record.experiment), record) for record in records)
+    facts = {name: _facts(record) for name, record in named}
+    # One run a line, for readable differences between versions.
+    lines = ",\n".join(
+        f"{json.dumps(name)}: {json.dumps(fact, sort_keys=True)}"
+        for name, fact in facts.items()
+    )
+    text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in ((TABLE, _table(named)), (SIDECAR, text.encode())):
+        temporary = folder / f"{file}.{uuid.uuid4().hex}.tmp"
+        write_durably(temporary, folder / file, content)
+
+
+def _facts(record: Record) -> dict[str, Any]:
+    everything = record.to_json()
+    columns = everything.pop("columns")
+    rounded = [_rounded(value) for value in columns["value"]]
+    return everything | {"sha256": _checksum(columns | {"value": rounded})}
+
+
+def _checksum(columns: Mapping[str, list[Any]]) -> str:
+    """SHA-256 of a run's rows, in which NaN and infinity are themselves."""
+    text = json.dumps([columns[name] for name in _COLUMNS])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _table(named: Iterable[tuple[str, Record]]) -> bytes:
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, list[Any]] = {name: [] for name in ("run", *_COLUMNS)}
+    for name, record in named:
+        columns["run"] += [name] * len(record.columns["step"])
+        for column in _COLUMNS:
+            columns[column] += record.columns[column]
+    columns["value"] = [_rounded(value) for value in columns["value"]]
+    table = pd.DataFrame(columns).astype(
+        {
+            "run": "category",
+            "step": np.int32,
+            "layer": np.int16,
+            "quantity": "category",
+            "value": np.float64,
+        }
+    )
+    return table.to_parquet(index=False, compression="zstd")
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")

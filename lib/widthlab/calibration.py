@@ -13,7 +13,6 @@ updated. The first matrix keeps the base rate, and no rate exceeds a cap.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from widthlab import activations
+from widthlab.compilation import compiled
 from widthlab.model import MLP, AnyArray, Scales, by_tensor
 from widthlab.training import LOSSES, Data, Members, Plan, precision, untrained
 
@@ -144,6 +144,7 @@ def calibrate_members(
         return members, found
     first_lr = np.array(members.scales.first_lr)
     layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
+    one = compiled(_calibrate_one, jax.default_backend(), static=(0, 1), brief=True)
     with precision(plan.dtype):
         for index, (lr, rule) in enumerate(zip(lrs, rules, strict=True)):
             if rule is not None:
@@ -151,7 +152,7 @@ def calibrate_members(
                 scales = Scales(*(jnp.asarray(v[index]) for v in members.scales))
                 base = jnp.asarray(lr, plan.dtype)
                 batches = _batches(plan, key, data)
-                seen = _calibrate_one(plan, rule, key, scales, base, *batches)
+                seen = one(plan, rule, key, scales, base, *batches)
                 found[index] = Calibrated(*map(np.asarray, seen))
                 first_lr[index] *= np.asarray(seen.lr)[layers] / lr
     return members._replace(scales=members.scales._replace(first_lr=first_lr)), found
@@ -176,7 +177,6 @@ def _batches(plan: Plan, key: Any, data: Data) -> tuple[Array, Array]:
     return x, y.astype(plan.dtype) if is_float else y
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _calibrate_one(
     plan: Plan, rule: Calibration, key: Any, scales: Scales, lr: Any, x: Any, y: Any
 ) -> Calibrated:

@@ -8,14 +8,14 @@ records go to the store as soon as it is done.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -116,7 +116,9 @@ def finish(
     *,
     executor: Any = None,
     together: int | None = None,
-) -> Iterator[list[Record]]:
+    in_order: bool = False,
+    until: float = math.inf,
+) -> Generator[list[Record]]:
     """Run experiments and yield the records of each cell when it is done.
 
     Nothing is read from or written to a store: that is up to the caller. Closing the
@@ -126,17 +128,21 @@ def finish(
         experiments: what to run, without duplicates.
         executor: as for `sweep`.
         together: as for `sweep`.
+        in_order: begin with the cells of the first experiments.
+        until: time (as of `time.time`) after which no cell begins.
     """
     specs = list(experiments)
     if executor is not None:
-        work = functools.partial(_run_elsewhere, code_version())
-        yield from completed(work, cells(specs, together or TOGETHER), executor)
+        cut = cells(specs, together or TOGETHER, in_order=in_order)
+        work = functools.partial(_run_elsewhere, code_version(), until)
+        yield from filter(None, completed(work, cut, executor))
         return
     use_all_cores()
     on_cpu = jax.default_backend() == "cpu"
     most = together or (TOGETHER if on_cpu else max(1, len(specs)))
+    cut = cells(specs, most, in_order=in_order, fill_up=on_cpu)
     with _one_blas_thread():
-        yield from completed(run_cell, cells(specs, most, fill_up=on_cpu))
+        yield from filter(None, completed(functools.partial(_run_cell, until), cut))
 
 
 def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
@@ -178,8 +184,10 @@ def _one_blas_thread() -> Any:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def run_cell(cell: Sequence[Experiment | None]) -> list[Record]:
+def _run_cell(until: float, cell: Sequence[Experiment | None]) -> list[Record]:
     """Train runs of one program together, or in pieces where memory is too small."""
+    if time.time() > until:
+        return []
     waiting, records = [list(cell)], []
     while waiting:
         piece = waiting.pop(0)
@@ -188,6 +196,21 @@ def run_cell(cell: Sequence[Experiment | None]) -> list[Record]:
         except (DeviceMemoryError, jax.errors.JaxRuntimeError) as error:
             waiting[:0] = _smaller(piece, error)
     return records
+
+
+def _run_elsewhere(
+    code: str, until: float, cell: Sequence[Experiment | None]
+) -> list[Record]:
+    """Run a cell in a worker, which must have the library that its caller has."""
+    if code != code_version():
+        raise OtherCodeError(
+            "this worker's source of widthlab is not that of the process that started "
+            f"the sweep ({code_version()[:12]} here, {code[:12]} there): install the "
+            "same version on both"
+        )
+    use_all_cores()
+    with _one_blas_thread():
+        return _run_cell(until, cell)
 
 
 def _smaller(piece: _Ensemble, error: Exception) -> list[_Ensemble]:
@@ -213,27 +236,21 @@ def _smaller(piece: _Ensemble, error: Exception) -> list[_Ensemble]:
     return list(_pieces(specs, min(most, len(piece) - 1)))
 
 
-def _run_elsewhere(code: str, cell: Sequence[Experiment | None]) -> list[Record]:
-    """Run a cell in a worker, which must have the library that its caller has."""
-    if code != code_version():
-        raise OtherCodeError(
-            "this worker's source of widthlab is not that of the process that started "
-            f"the sweep ({code_version()[:12]} here, {code[:12]} there): install the "
-            "same version on both"
-        )
-    use_all_cores()
-    with _one_blas_thread():
-        return run_cell(cell)
-
-
 def cells(
-    experiments: Sequence[Experiment], together: int, *, fill_up: bool = False
-) -> Iterator[_Ensemble]:
+    experiments: Sequence[Experiment],
+    together: int,
+    *,
+    in_order: bool = False,
+    fill_up: bool = False,
+) -> list[_Ensemble]:
     """Group runs by compiled program, then cut groups into cells.
 
     Args:
-        experiments: what to run; the order of the first of each group is kept.
+        experiments: what to run.
         together: runs in a cell, at most.
+        in_order: put the cells of the first experiments first. Otherwise first cells of
+            all groups come first: two at a time, none compiles what the other is just
+            compiling.
         fill_up: make sizes powers of two, so that sweeps of different sizes share
             their programs. What fills up never runs, which on CPU costs nothing.
     """
@@ -243,10 +260,10 @@ def cells(
     for spec in experiments:
         groups.setdefault(spec.program, []).append(spec)
     cut = [list(_pieces(group, together, fill_up)) for group in groups.values()]
-    # First pieces of all groups come first: two at a time, none compiles what the other
-    # is just compiling.
-    for pieces in zip_longest(*cut):
-        yield from filter(None, pieces)
+    if in_order:
+        place = {spec: index for index, spec in enumerate(experiments)}
+        return sorted(itertools.chain(*cut), key=lambda cell: place[_filled(cell)[0]])
+    return [cell for pieces in itertools.zip_longest(*cut) for cell in pieces if cell]
 
 
 def _pieces(

@@ -23,6 +23,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from widthlab.compilation import compiled
 from widthlab.curvature import Product, gauss_newton_product, hessian_product
 from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_tensor
 from widthlab.schedules import (
@@ -443,21 +444,19 @@ class _Program:
         return self.mesh.devices.flat[0].platform
 
     def start(self, members: Members, orders: Array | None) -> State:
-        return _compiled(_start, self.platform)(self, members, orders)
+        return compiled(_start, self.platform, brief=True)(self, members, orders)
 
     def advance(self, state: State, data: Data, stop: Array) -> State:
-        # The state is given up, so that the next one can take its memory.
-        return _compiled(_advance, self.platform, 1)(self, state, data, stop)
+        return self._advance(self, state, data, stop)
 
     def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
         trees = (state.parameters, initial, state.multipliers)
-        return _compiled(_observe, self.platform)(self, *trees, data)
+        return compiled(_observe, self.platform, brief=True)(self, *trees, data)
 
     def bytes_needed(self, state: State, data: Data) -> int:
         """Return a device's memory at its fullest, as the compiler counts it."""
-        advance = _compiled(_advance, self.platform, 1)
-        measured = advance.lower(self, state, data, jnp.int32(0)).compile()
-        memory = measured.memory_analysis()
+        advance = self._advance.lower(self, state, data, jnp.int32(0)).compile()
+        memory = advance.memory_analysis()
         own = sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
         return (
             memory.argument_size_in_bytes
@@ -467,19 +466,10 @@ class _Program:
             + own // self.mesh.size  # the untrained networks, which probes compare with
         )
 
-
-# XLA's newer way to compile loops over elements for CPUs takes about twice the time of
-# the older one, and full optimisation a third more than the first level; the programs
-# are equally fast, since products of matrices are in libraries (benchmarks/README.md).
-_CPU_OPTIONS = {"xla_backend_optimization_level": 1}
-
-
-@functools.cache
-def _compiled(function: Callable, platform: str, *donated: int) -> Any:
-    options = _CPU_OPTIONS if platform == "cpu" else None
-    return jax.jit(
-        function, static_argnums=0, donate_argnums=donated, compiler_options=options
-    )
+    @property
+    def _advance(self) -> Any:
+        # The state is given up, so that the next one can take its memory.
+        return compiled(_advance, self.platform, donated=(1,))
 
 
 def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
@@ -488,11 +478,13 @@ def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array |
         return None
     per_epoch = size // batch_size
     epochs = -(-steps // per_epoch)
-    examples = _permutations(size, epochs, keys)[:, :, : per_epoch * batch_size]
+    permutations = compiled(
+        _permutations, jax.default_backend(), static=(0, 1), brief=True
+    )
+    examples = permutations(size, epochs, keys)[:, :, : per_epoch * batch_size]
     return examples.reshape(-1, epochs * per_epoch, batch_size)[:, :steps]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _permutations(size: int, epochs: int, keys: Any) -> Array:
     # A program of its own, since it does not see the width: compiled once a sweep.
     def epoch(index: Array, key: Any) -> Array:

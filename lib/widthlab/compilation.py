@@ -1,0 +1,46 @@
+"""How programs are compiled: what XLA is asked for, by how long a program will run.
+
+On CPU, compiling takes longer than most small runs. XLA's newer code for loops over
+elements runs faster, by a quarter or more in training, and takes about twice as long to
+compile as the older. So the training loop has the newer, and what runs a few times the
+older. One level of optimisation below the highest costs neither anything that could be
+measured (`benchmarks/compilation.py`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+_ON_CPU = {"xla_backend_optimization_level": 1}
+_BRIEF_ON_CPU = {**_ON_CPU, "xla_cpu_use_fusion_emitters": False}
+
+
+@functools.cache
+def compiled(
+    function: Callable[..., Any],
+    platform: str,
+    *,
+    static: tuple[int, ...] = (0,),
+    donated: tuple[int, ...] = (),
+    brief: bool = False,
+) -> Any:
+    """Return a function that is compiled for a platform when it is first called.
+
+    Args:
+        function: what to compile.
+        platform: "cpu", "gpu" or "tpu": that of the devices it will run on.
+        static: positions of arguments that are compiled in.
+        donated: positions of arguments whose memory the results may take.
+        brief: whether it runs for a short time only, so that compiling should be quick.
+    """
+    options = _BRIEF_ON_CPU if brief else _ON_CPU
+    return jax.jit(
+        function,
+        static_argnums=static,
+        donate_argnums=donated,
+        compiler_options=options if platform == "cpu" else None,
+    )
