@@ -149,19 +149,19 @@ def test_data_are_the_catalogue_as_the_book_draws_it():
 
 
 def test_a_stale_file_is_found(tmp_path, monkeypatch):
-    texts = {page.DATA: "new data", page.TABLES: "new tables"}
+    texts = {page.DATA: "new data", page.GROWTH: "new table"}
     monkeypatch.setattr(page, "_files", lambda: texts)
     assert not page.map_is_current(tmp_path)
     for path in texts:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     page.write_map(tmp_path)
     assert page.map_is_current(tmp_path)
-    (tmp_path / page.TABLES).write_text("old tables")
+    (tmp_path / page.GROWTH).write_text("old table")
     assert not page.map_is_current(tmp_path)
 
 
 def test_tables_tell_the_verdicts():
-    verdicts, growth = page.tables_text().strip().split("\n\n")
+    verdicts, growth = page.catalogue_table(), page.growth_table()
     assert "| IP | (0, 0, −1) | (1, 0, −2) | (1, 0, −1) | – |" in verdicts
     assert "feature learning (L = 1, 2), trivial (L = 3 to 6) |" in verdicts
     assert "| SP (lr/n) | 3 | 0, 0, 0 | 0 | −3/2, −1/2, −1/2 | 0 |" in growth

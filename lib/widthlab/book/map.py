@@ -19,7 +19,8 @@ from widthlab.regimes import Verdict, classify
 from widthlab.style import look
 
 DATA = Path("assets/map/parametrizations.js")
-TABLES = Path("library/map-tables.txt")
+CATALOGUE = Path("library/map-catalogue.txt")
+GROWTH = Path("library/map-growth.txt")
 DEPTHS = range(1, 7)
 """Numbers of hidden layers that the map knows."""
 
@@ -53,9 +54,29 @@ def read_data(text: str) -> list[dict[str, Any]]:
     return json.loads(text.removeprefix(_ASSIGNMENT).rstrip().removesuffix(";"))
 
 
-def tables_text() -> str:
-    """Return the catalogue and its classification as two Markdown tables."""
-    return f"{_table(*_verdict_rows())}\n\n{_table(*_growth_rows())}\n"
+def catalogue_table() -> str:
+    """Return the catalogue with its limits as a Markdown table."""
+    head = ("", *(f"{role} (a, b, c)" for role in Role), "beyond a, b, c", "limit")
+    rows = []
+    for table in catalogue().values():
+        triples = [f"({_list((e.a, e.b, e.c))})" for _, e in table.exponents]
+        rows.append((table.label, *triples, _beyond(table), _limits(table)))
+    return _table(head, rows)
+
+
+def growth_table() -> str:
+    """Return the growth exponents of the catalogue as a Markdown table."""
+    names = (r"$h^l$", r"$f$", r"$\Delta h^l$", r"$\Delta f$")
+    head = ("", "$L$", *names, r"$\lVert\Delta W^l(1)\rVert_F$", "$r$")
+    rows = []
+    for table in catalogue().values():
+        depth = min(_SHOWN_DEPTH, _depths(table)[-1])
+        v = _verdict(table, depth)
+        starts = (_list(v.preactivation), _number(v.output))
+        moves = (_list(v.feature_change), _number(v.output_change))
+        last = (_list(v.first_update), _number(v.r))
+        rows.append((table.label, str(depth), *starts, *moves, *last))
+    return _table(head, rows)
 
 
 def write_map(root: Path) -> None:
@@ -73,7 +94,7 @@ def map_is_current(root: Path) -> bool:
 
 
 def _files() -> dict[Path, str]:
-    return {DATA: data_text(), TABLES: tables_text()}
+    return {DATA: data_text(), CATALOGUE: catalogue_table(), GROWTH: growth_table()}
 
 
 def _entry(index: int, table: Parametrization) -> dict[str, Any]:
@@ -93,29 +114,6 @@ def _verdict(table: Parametrization, depth: int) -> Verdict:
 
 def _depths(table: Parametrization) -> list[int]:
     return [d for d in DEPTHS if d <= (table.max_depth or DEPTHS[-1])]
-
-
-def _verdict_rows() -> tuple[Sequence[str], list[Sequence[str]]]:
-    head = ("", *(f"{role} (a, b, c)" for role in Role), "beyond a, b, c", "limit")
-    rows = []
-    for table in catalogue().values():
-        triples = [f"({_list((e.a, e.b, e.c))})" for _, e in table.exponents]
-        rows.append((table.label, *triples, _beyond(table), _limits(table)))
-    return head, rows
-
-
-def _growth_rows() -> tuple[Sequence[str], list[Sequence[str]]]:
-    names = (r"$h^l$", r"$f$", r"$\Delta h^l$", r"$\Delta f$")
-    head = ("", "L", *names, r"$\lVert\Delta W^l(1)\rVert_F$", "r")
-    rows = []
-    for table in catalogue().values():
-        depth = min(_SHOWN_DEPTH, _depths(table)[-1])
-        v = _verdict(table, depth)
-        starts = (_list(v.preactivation), _number(v.output))
-        moves = (_list(v.feature_change), _number(v.output_change))
-        last = (_list(v.first_update), _number(v.r))
-        rows.append((table.label, str(depth), *starts, *moves, *last))
-    return head, rows
 
 
 def _limits(table: Parametrization) -> str:
@@ -158,7 +156,7 @@ def _notes(role: Role, row: Exponents) -> Iterable[str]:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = (head, ["---"] * len(head), *rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _list(values: Iterable[Fraction]) -> str:
