@@ -1,10 +1,11 @@
 """The map of parametrizations: its data and tables, and its rules in JavaScript."""
 
+import doctest
+import itertools
 import json
 import re
 import shutil
 import subprocess
-from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -14,7 +15,6 @@ from widthlab.book import map as page
 from widthlab.parametrization import (
     BIASES,
     Exponents,
-    Growth,
     Linear,
     Parametrization,
     Role,
@@ -38,7 +38,7 @@ const plain = (value) => value instanceof regimes.Fraction ? String(value) : val
 const answer = ({ table, depth, steps, biases }) => ({
   verdict: regimes.classify(table, depth, steps, biases),
   r: regimes.closedForm(table, depth).r,
-  same: regimes.classOf(table),
+  same: regimes.classOf(table, depth, biases),
 });
 console.log(JSON.stringify(cases.map(answer), (key, value) => plain(value)));
 """
@@ -161,7 +161,8 @@ def test_a_stale_file_is_found(tmp_path, monkeypatch):
 
 
 def test_tables_tell_the_verdicts():
-    verdicts, growth = page.catalogue_table(), page.growth_table()
+    tables = page.catalogue_table(), page.growth_table()
+    verdicts, growth = (text.replace("\N{NO-BREAK SPACE}", " ") for text in tables)
     assert "| IP | (0, 0, −1) | (1, 0, −2) | (1, 0, −1) | – |" in verdicts
     assert "feature learning (L = 1, 2), trivial (L = 3 to 6) |" in verdicts
     assert "| SP (lr/n) | 3 | 0, 0, 0 | 0 | −3/2, −1/2, −1/2 | 0 |" in growth
@@ -176,6 +177,21 @@ def test_the_page_names_no_other_site():
         addresses = set(re.findall(r"https?://[^\s\"'`)]+", text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, path
         assert "fetch(" not in text and "import(" not in text
+
+
+def test_the_page_s_examples_and_walks():
+    text = (ROOT / "library" / "map.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*$", "", text, flags=re.MULTILINE)
+    examples = doctest.DocTestParser().get_doctest(text, {}, "map.md", "map.md", 0)
+    assert len(examples.examples) > 5
+    assert doctest.DocTestRunner().run(examples).failed == 0
+    walk = get("ntk").mutated(Role.INPUT, c=F(-1, 2))
+    assert classify(walk, 3).regime is Regime.UNSTABLE and classify(walk, 3).r == 0
+    walk = get("ntk").mutated(Role.OUTPUT, b=F(1, 2)).mutated(Role.INPUT, c=F(-1))
+    assert classify(walk, 3).regime is Regime.FEATURE_LEARNING
+    for role in Role:
+        broken = get("mup").mutated(role, c=get("mup")[role].c - F(1, 4))
+        assert classify(broken, 3).regime is Regime.UNSTABLE
 
 
 # --- the rules in JavaScript --------------------------------------------------------
@@ -216,23 +232,67 @@ def test_javascript_says_when_a_table_blows_up():
 
 
 @needs_node
-def test_classes_in_javascript_are_those_of_the_library():
-    tables = [*catalogue().values()]
+@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("biases", ["none", "all"])
+def test_classes_in_javascript_are_those_of_the_library(depth, biases):
     rng = np.random.default_rng(SEED)
+    tables = [*catalogue().values()]
     shifted = [t.shifted({r: fraction(rng) for r in Role}) for t in tables]
-    keys = [a["same"] for a in ask([(t, 2, 1, "none") for t in (*tables, *shifted)])]
+    cases = [(table, depth, 1, biases) for table in (*tables, *shifted)]
+    keys = [answer["same"] for answer in ask(cases)]
     assert keys[: len(tables)] == keys[len(tables) :]
-    seen = [unnamed(table) for table in tables]
-    for i, one in enumerate(seen):
-        for j, other in enumerate(seen):
-            assert (keys[i] == keys[j]) == one.equivalent(other), (i, j)
+    found = [layers(table, depth, biases) for table in tables]
+    for i, j in itertools.product(range(len(tables)), repeat=2):
+        assert (keys[i] == keys[j]) == (found[i] == found[j]), (i, j)
+    # With one hidden layer the maximal update is the mean field's.
+    mf, mup = (list(catalogue()).index(name) for name in ("mean-field", "mup"))
+    assert (keys[mf] == keys[mup]) == (depth == 1)
 
 
-def unnamed(table):
-    """A table without what the map does not see: Adam, and widths that differ."""
-    plain = {"growth": Growth(), "c_adam": None}
-    rows = tuple((role, replace(row, **plain)) for role, row in table.exponents)
-    return replace(table, exponents=rows)
+def layers(table, depth, biases):
+    """What SGD sees of a table in each layer of a network of equal widths."""
+    roles = [Role.INPUT, *[Role.HIDDEN] * (depth - 1), Role.OUTPUT]
+    rows = [(table[role], layer) for layer, role in enumerate(roles, 1)]
+    if biases == "all":
+        rows += [(table.biases(Role.INPUT), layer) for layer in range(1, depth + 1)]
+    effective = [(row.effective(), layer) for row, layer in rows]
+    return [
+        (row.b, row.c, row.first(depth, layer), row.mean, row.retained)
+        for row, layer in effective
+    ]
+
+
+@needs_node
+def test_the_closed_conditions_agree_with_the_verdict():
+    """The page shows them for tables that are stable at init and nothing else."""
+    rng = np.random.default_rng(SEED)
+    # a + b of the output, and 2a + c of the three roles, in quarters.
+    usual = [2, 3, 4, 4, 5], [-5, -4, -4, -2, 0, 1], [-1, 0, 0, 2, 4], [3, 4, 4, 5]
+    cases = []
+    for _ in range(200):
+        size, *rates = (F(int(rng.choice(quarters)), 4) for quarters in usual)
+        a = [fraction(rng) for _ in Role]
+        start = (F(0), F(1, 2), size)
+        rows = [
+            Exponents(x, y - x, c - 2 * x)
+            for x, y, c in zip(a, start, rates, strict=True)
+        ]
+        table = Parametrization("", "", tuple(zip(Role, rows, strict=True)))
+        cases.append((table, int(rng.integers(1, 7)), 6, "none"))
+    seen = set()
+    for (table, *_), answer in zip(cases, ask(cases), strict=True):
+        r, out = F(answer["r"]), table[Role.OUTPUT].effective()
+        verdict = answer["verdict"]
+        assert verdict["stable_at_init"]
+        if min(r, out.c - 1, out.b + r - 1) < 0:
+            expected = "unstable"
+        elif min(out.c - 1, out.b + r - 1) > 0:
+            expected = "trivial"
+        else:
+            expected = "feature learning" if r == 0 else "kernel"
+        assert verdict["regime"] == expected, table
+        seen.add(expected)
+    assert seen == {str(regime) for regime in Regime}
 
 
 READ = """

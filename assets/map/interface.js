@@ -180,7 +180,7 @@
   };
 
   let state = readHash(window.location.hash) || presetState(START, 3);
-  let axes = [3, 4]; // hidden: 2a + c against output: a + b
+  const axes = [1, 3]; // the learning rates of input and hidden matrices
   const parts = {};
 
   /* --- controls --------------------------------------------------------------------- */
@@ -266,7 +266,8 @@
   function roleCard(role) {
     parts.fields[role] = {};
     const [name, where] = ROLE_NAMES[role];
-    const legend = make("legend", { html: `${name} <small>${where}</small>` });
+    const legend = make("legend", {}, name);
+    const place = make("p", { class: "wl-note", html: where });
     parts.invariants[role] = make("p", { class: "wl-invariants" });
     parts.wrong[role] = make("p", { class: "wl-wrong", role: "alert", id: `wl-wrong-${role}` });
     const shift = (sign, steps) => {
@@ -279,7 +280,7 @@
     const class_ = make("div", { class: "wl-shift" }, make("span", { html: "<i>θ</i>" }), ...quarters);
     const steppers = Object.keys(LETTERS).map((letter) => stepper(role, letter));
     const rest = [parts.wrong[role], parts.invariants[role], class_];
-    return make("fieldset", { class: "wl-role" }, legend, ...steppers, ...rest);
+    return make("fieldset", { class: "wl-role" }, legend, place, ...steppers, ...rest);
   }
 
   function gauge(roles, theta, said) {
@@ -303,14 +304,24 @@
 
   /* --- what a preset fixes besides -------------------------------------------------- */
 
+  /* A term of an exponent that is linear in depth and layer, as "- L/2". */
+  function term(factor, letter) {
+    const { p, q } = factor;
+    const size = Math.abs(p) === 1 ? "" : String(Math.abs(p));
+    return `${p < 0 ? " \u2212 " : " + "}${size}<i>${letter}</i>${q === 1 ? "" : `/${q}`}`;
+  }
+
+  function firstExponent(role) {
+    const [, deep, layer] = entryOf(state.preset).exponents[role].c_first.map(parse);
+    const terms = [[deep, "L"], [layer, "l"]].filter(([factor]) => factor.p !== 0);
+    const text = shown(state.rows[role].first) + terms.map((pair) => term(...pair)).join("");
+    const here = state.rows[role].first.plus(deep.times(state.depth));
+    const value = terms.length > 0 && layer.p === 0 ? ` = ${shown(here)}` : "";
+    return `${role} <i>c</i> = ${text}${value}`;
+  }
+
   function firstText() {
-    const named = ROLES.filter((role) => state.rows[role].first);
-    const texts = named.map((role) => {
-      const [, deep, layer] = entryOf(state.preset).exponents[role].c_first.map(parse);
-      const terms = [[deep, "L"], [layer, "l"]].filter(([k]) => k.p !== 0);
-      const text = terms.map(([k, letter]) => `${k.p < 0 ? " \u2212 " : " + "}${shown(k).replace("\u2212", "")} <i>${letter}</i>`);
-      return `${role} <i>c</i><sub>1</sub> = ${shown(state.rows[role].first)}${text.join("")}`;
-    });
+    const texts = ROLES.filter((role) => state.rows[role].first).map(firstExponent);
     return `The first step has exponents of its own: ${texts.join("; ")}.`;
   }
 
@@ -348,12 +359,16 @@
     if (names.some((extra) => focus === `wl-${extra}`)) document.getElementById(focus).focus();
   }
 
+  /* The catalogue at this depth. */
+  function defined() {
+    return catalogue.filter((entry) => state.depth <= (entry.max_depth || DEPTH.most));
+  }
+
   /* --- verdict ---------------------------------------------------------------------- */
 
   function namesOf(table) {
-    const same = regimes.classOf(table);
-    const fits = (entry) => state.depth <= (entry.max_depth || DEPTH.most);
-    return catalogue.filter((entry) => fits(entry) && regimes.classOf(entry) === same);
+    const key = (t) => regimes.classOf(t, state.depth, state.biases);
+    return defined().filter((entry) => key(entry) === key(table));
   }
 
   function signals(layers) {
@@ -381,7 +396,7 @@
     if (step === 0) return "A signal that grows before training makes the table unstable.";
     const sizes = [...v.feature_change, v.output_change];
     const named = layers.map((layer) => `${signals([layer])} by ${power(sizes[layer - 1])}`);
-    return `Training breaks it: at step ${step} ${listed(named)} move${layers.length > 1 ? "" : "s"}, which grows with width.`;
+    return `Training breaks it: step ${step} moves ${listed(named)}.`;
   }
 
   function movementReasons(v) {
@@ -414,7 +429,7 @@
   function condition(text, value, bound) {
     const slack = value.minus(new Fraction(bound));
     const sign = slack.sign();
-    const mark = sign < 0 ? "\u2717 fails" : sign === 0 ? "= holds with equality" : "\u2713 holds";
+    const mark = sign < 0 ? "\u2717 fails" : sign === 0 ? "\u2713 with equality" : "\u2713";
     return make("li", { html: `${text} = ${shown(value)} \u2265 ${bound}: <strong>${mark}</strong>` });
   }
 
@@ -437,7 +452,9 @@
     const names = namesOf(table).map((entry) => entry.label);
     const origin = entryOf(state.preset).label;
     const who = names.length > 0 ? `same training as ${listed(names)}` : `moved from ${origin}`;
-    const text = `${capital(v.regime)}: ${who}. L = ${state.depth}, r = ${shown(v.r)}.${said ? ` ${said}` : ""}`;
+    const late = v.blowUp && (v.blowUp.step === 0 ? "at the start" : `at step ${v.blowUp.step}`);
+    const size = late ? `blows up ${late}` : `r = ${shown(v.r)}`;
+    const text = `${capital(v.regime)}: ${who}. L = ${state.depth}, ${size}.${said ? ` ${said}` : ""}`;
     const strip = parts.status;
     strip.className = `wl-status wl-${v.regime.replace(" ", "-")}`;
     if (strip.textContent !== `${SIGNS[v.regime]} ${text}`) {
@@ -482,22 +499,27 @@
   }
 
   function renderPlane(v) {
-    const fits = catalogue.filter((entry) => state.depth <= (entry.max_depth || DEPTH.most));
-    const items = fits.map((entry) => ({
+    const items = defined().map((entry) => ({
       entry,
       verdict: regimes.classify(entry, state.depth, 6, entry.biases),
     }));
     const { picture, groups } = pictures.plane(width(), items, v);
     parts.plane.replaceChildren(picture);
-    parts.places.replaceChildren(...groups.map(({ letter, group }) => {
-      const { output, r } = group[0].verdict;
-      const head = make("span", { html: `<strong>${letter}</strong> <i>f</i> = ${power(output)}, \u0394<i>h</i> = ${power(r.times(-1))}: ` });
-      const names = group.flatMap(({ entry, verdict }, k) => [
-        ...(k > 0 ? [", "] : []),
-        make("span", { class: "wl-name" }, pictures.swatch(entry), `${entry.label} (${verdict.regime})`),
-      ]);
-      return make("li", {}, head, ...names);
-    }));
+    parts.places.replaceChildren(...groups.map(placeItem));
+  }
+
+  /* What stands at one place of the plane, by kind of limit. */
+  function placeItem({ letter, group }) {
+    const { output, r } = group[0].verdict;
+    const where = `<strong>${letter}</strong> <i>f</i> = ${power(output)}, \u0394<i>h</i> = ${power(r.times(-1))}: `;
+    const kinds = [...new Set(group.map(({ verdict }) => verdict.regime))];
+    const texts = kinds.flatMap((kind) => {
+      const names = group.filter(({ verdict }) => verdict.regime === kind).map(({ entry }) =>
+        make("span", { class: "wl-name" }, pictures.swatch(entry), entry.label),
+      );
+      return [`${kind} `, ...names.flatMap((name) => [name, " "])];
+    });
+    return make("li", {}, make("span", { html: where }), ...texts);
   }
 
   function quarters(low, high, value) {
@@ -519,11 +541,11 @@
   /* Named tables that share everything but the two invariants of the slice. */
   function onSlice(table, [across, up]) {
     const zero = new Fraction(0);
-    const rest = (t) => regimes.classOf(withInvariant(withInvariant(t, across, zero), up, zero));
+    const project = (t) => withInvariant(withInvariant(t, across, zero), up, zero);
+    const rest = (t) => regimes.classOf(project(t), state.depth, state.biases);
     const same = rest(table);
-    return catalogue
-      .filter((entry) => state.depth <= (entry.max_depth || DEPTH.most))
-      .filter((entry) => entry.biases === state.biases && rest(entry) === same)
+    return defined()
+      .filter((entry) => rest(entry) === same)
       .map((entry) => ({
         entry,
         x: invariant(entry.exponents[across.role], across.letter).number(),
@@ -659,7 +681,7 @@
     parts.table = make("table", { class: "wl-layers" });
     for (const name of ["plane", "slice", "strip"]) parts[name] = make("div", { class: "wl-canvas" });
     parts.places = make("ul", { class: "wl-places" });
-    parts.python = make("pre", { tabindex: 0, class: "wl-python", "aria-label": "The same in Python" });
+    parts.python = make("pre", { tabindex: 0, class: "wl-python", "aria-label": "Python code" });
     parts.axes = [];
     const choice = make("div", { class: "wl-fields" }, axisControl(0, "Across"), axisControl(1, "Up"));
     const scroll = make("div", { class: "wl-scroll", tabindex: 0, role: "region", "aria-label": "Exponents by layer" }, parts.table);
@@ -668,8 +690,8 @@
       scroll,
       figure("Layer by layer", "Rings: size at the start. Discs: change in training. The line at 0 is order one.", parts.strip),
       figure("Where the parametrizations sit", "At this depth, each with the biases that it is defined for. The ring with a cross is the table above.", parts.plane, parts.places),
-      figure("A slice through the space of tables", "Each cell is the verdict at its centre, in steps of 1/4, with everything else as in the table above (the ring with a cross). Named are the parametrizations that lie on this very slice. A click moves the table there, by <i>b</i> or by <i>c</i>.", choice, parts.slice),
-      make("section", { "aria-label": "The same in Python" }, make("h3", {}, "The same in Python"), parts.python),
+      figure("A slice through the space of tables", "Each cell is the verdict at its centre, in steps of 1/4, with everything else as in the table above (the ring with a cross). Named are the parametrizations that lie on this very slice. A click moves the table there, by <i>b</i> or by <i>c</i>, as the steppers do.", choice, parts.slice),
+      make("section", { "aria-label": "This table in Python" }, make("h3", {}, "This table in Python"), parts.python),
     ];
   }
 

@@ -168,20 +168,22 @@
     return [least, Math.ceil(2 * Math.max(high, ...inside)) / 2];
   }
 
+  /* The markers of a place hang below it, with its letter beside it. */
   function members(picture, group, letter, x, y) {
-    const columns = Math.min(group.length, 3);
+    picture.append(svg("circle", { cx: x, cy: y, r: 3, class: "wl-place" }));
     group.forEach(({ entry }, k) => {
-      const column = (k % 3) - (columns - 1) / 2;
-      picture.append(marker(entry, x + 16 * column, y + 16 * Math.floor(k / 3), 6.5));
+      const row = Math.floor(k / 3);
+      const across = Math.min(group.length - 3 * row, 3);
+      const dx = 17 * ((k % 3) - (across - 1) / 2);
+      picture.append(marker(entry, x + dx, y + 25 + 17 * row, 7));
     });
-    const beside = { class: "wl-letter" };
-    picture.append(label(x + 8 * columns + 5, y - 8, letter, beside));
+    picture.append(label(x + 12, y - 9, letter, { class: "wl-letter" }));
   }
 
   /* The plane of the initial output and of the movement of features. */
   function plane(width, items, current) {
     const height = 330;
-    const box = { left: 50, right: width - 14, top: 14, bottom: height - 48 };
+    const box = { left: 60, right: width - 14, top: 14, bottom: height - 48 };
     const all = [...items.map((item) => item.verdict), current];
     const across = bounds(all.map((v) => v.output.number()), -1, 0.5);
     const upward = bounds(all.map((v) => -v.r.number()), -1, 0.5);
@@ -197,7 +199,8 @@
     const line = { x1: box.left, x2: box.right, y1: zero, y2: zero, class: "wl-rich-line" };
     picture.append(svg("line", line));
     picture.append(label(box.left + 6, box.top + 16, "features blow up"));
-    picture.append(label(box.left + 6, zero - 7, "features move at order one"));
+    const end = { "text-anchor": "end", "font-style": "italic", class: "wl-word" };
+    picture.append(label(box.right - 4, zero - 8, "r = 0", end));
     picture.append(label(box.left + 6, box.bottom - 8, "features freeze"));
     titles(picture, box, "exponent of f at initialisation", "exponent of \u0394h: \u2212r");
     groups.forEach((group, k) => {
@@ -210,8 +213,8 @@
 
   /* --- a slice through the space of tables ---------------------------------------- */
 
-  /* Where a word about a regime has most room: rows of cells, then the longest run. */
-  function roomiest(cells, regime) {
+  /* Where a word of so many cells fits best: a long enough run far from other kinds. */
+  function roomiest(cells, regime, wanted) {
     let best = null;
     cells.forEach((row, j) => {
       let from = 0;
@@ -222,7 +225,7 @@
         const same = (k) => cells[k] && cells[k][Math.floor(middle)] === regime;
         let depth = 0;
         while (same(j - depth - 1) && same(j + depth + 1)) depth += 1;
-        const score = Math.min(length, 5 + 2 * depth) + depth;
+        const score = 100 * Math.min(length, wanted) + depth;
         if (length > 0 && (!best || score > best.score)) best = { i: middle, j, length, score };
         from = i + 1;
       }
@@ -232,7 +235,7 @@
 
   /* xs, ys: values of the two axes (numbers); cells[j][i]: regimes; marks: named tables. */
   function slice(width, { xs, ys, cells, across, up, marks, point, choose }) {
-    const box = { left: 50, right: width - 14, top: 14 };
+    const box = { left: 60, right: width - 14, top: 14 };
     const side = (box.right - box.left) / xs.length;
     const tall = Math.min(side, 26);
     box.bottom = box.top + tall * ys.length;
@@ -245,7 +248,7 @@
     cells.forEach((row, j) => {
       row.forEach((regime, i) => {
         const corner = [box.left + side * i, box.bottom - tall * (j + 1)];
-        const cell = area(...corner, side + 0.3, tall + 0.3, regime);
+        const cell = area(...corner, side, tall, regime);
         cell.append(svg("title", {}, `${across} ${xs[i]}, ${up} ${ys[j]}: ${regime}`));
         cell.classList.add("wl-cell");
         cell.addEventListener("click", () => choose(i, j));
@@ -254,14 +257,15 @@
     });
     grid(picture, x, y, box);
     for (const regime of new Set(cells.flat())) {
-      const { i, j, length } = roomiest(cells, regime);
-      const word = length * side > 8 * regime.length ? regime : regime[0].toUpperCase();
+      const wanted = (8 * regime.length) / side;
+      const { i, j, length } = roomiest(cells, regime, wanted);
+      const word = length >= wanted ? regime : regime[0].toUpperCase();
       const middle = box.left + side * (i + 0.5);
       const place = { "text-anchor": "middle", class: "wl-word" };
       picture.append(label(middle, box.bottom - tall * (j + 0.5) + 5, word, place));
     }
     titles(picture, box, across, up);
-    for (const mark of marks) {
+    for (const mark of [...marks].reverse()) {
       const [px, py] = [x.place(mark.x), y.place(mark.y)];
       picture.append(marker(mark.entry, px, py));
     }
@@ -304,7 +308,7 @@
     const height = 250;
     const starts = [...verdict.preactivation, verdict.output];
     const changes = [...verdict.feature_change, verdict.output_change];
-    const box = { left: 50, right: width - 14, top: 12, bottom: height - 30 };
+    const box = { left: 60, right: width - 14, top: 12, bottom: height - 30 };
     const [low, high] = bounds([...starts, ...changes].map((e) => e.number()), -1, 0.5);
     const y = axis(low - 0.25, high + 0.25, box.bottom, box.top);
     const picture = canvas(width, height, "Exponents by layer; the table above has them too.");

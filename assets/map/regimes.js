@@ -331,16 +331,25 @@
     return { r, terms, size: out.size, rate: out.rate };
   }
 
-  /* A text that two tables share if SGD trains the same functions under both. */
-  function classOf(table) {
-    const key = (row) => {
-      const { size, rate } = invariants(row);
-      const first = row.c_first && row.c_first.map(parse);
-      if (first) first[0] = first[0].plus(parse(row.a).times(2));
-      return [size, rate, first ? first.join() : "", row.mean, row.retained].join("|");
-    };
-    const rows = [...ROLES.map((role) => table.exponents[role])];
-    return [...rows, table.bias || table.exponents.input].map(key).join(";");
+  /* What SGD sees of a row in a layer, as a text. */
+  function seen(row, depth, layer) {
+    const { size, rate } = invariants(row);
+    const [first, deep, place] = (row.c_first || [row.c, "0", "0"]).map(parse);
+    const a = parse(row.a).times(2);
+    const begin = first.plus(a).plus(deep.times(depth)).plus(place.times(layer));
+    return [size, rate, begin, row.mean, row.retained].join(" ");
+  }
+
+  /* A text that two tables share if SGD trains the same functions under both, in a
+   * network of that depth with equal widths. */
+  function classOf(table, depth, biases = "none") {
+    const hidden = Array(depth - 1).fill("hidden");
+    const roles = ["input", ...hidden, "output"];
+    const keys = roles.map((role, k) => seen(table.exponents[role], depth, k + 1));
+    const bias = table.bias || table.exponents.input;
+    const added = { none: 0, input: 1, all: depth }[biases];
+    for (let layer = 1; layer <= added; layer += 1) keys.push(seen(bias, depth, layer));
+    return keys.join("; ");
   }
 
   const api = { ROLES, BIASES, REGIMES, Fraction };

@@ -56,7 +56,8 @@ def read_data(text: str) -> list[dict[str, Any]]:
 
 def catalogue_table() -> str:
     """Return the catalogue with its limits as a Markdown table."""
-    head = ("", *(f"{role} (a, b, c)" for role in Role), "beyond a, b, c", "limit")
+    triples = [f"{role} $(a, b, c)$" for role in Role]
+    head = ("", *triples, "beyond the triples", "limit")
     rows = []
     for table in catalogue().values():
         triples = [f"({_list((e.a, e.b, e.c))})" for _, e in table.exponents]
@@ -160,8 +161,9 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _list(values: Iterable[Fraction]) -> str:
-    return ", ".join(map(_number, values))
+    """Join numbers by spaces at which no line breaks."""
+    return ",\N{NO-BREAK SPACE}".join(map(_number, values))
 
 
 def _number(value: Fraction) -> str:
-    return str(value).replace("-", "−")
+    return str(value).replace("-", "\N{MINUS SIGN}")
