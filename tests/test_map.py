@@ -163,8 +163,8 @@ def test_a_stale_file_is_found(tmp_path, monkeypatch):
 def test_tables_tell_the_verdicts():
     tables = page.catalogue_table(), page.growth_table()
     verdicts, growth = (text.replace("\N{NO-BREAK SPACE}", " ") for text in tables)
-    assert "| IP | (0, 0, −1) | (1, 0, −2) | (1, 0, −1) | – |" in verdicts
-    assert "feature learning (L = 1, 2), trivial (L = 3 to 6) |" in verdicts
+    limits = "feature learning (L = 1, 2), trivial (L = 3 to 6)"
+    assert f"| IP | {limits} | (0, 0, −1) | (1, 0, −2) | (1, 0, −1) | – |" in verdicts
     assert "| SP (lr/n) | 3 | 0, 0, 0 | 0 | −3/2, −1/2, −1/2 | 0 |" in growth
     for text in (verdicts, growth):
         assert len(text.splitlines()) == 2 + len(catalogue())

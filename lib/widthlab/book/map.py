@@ -57,11 +57,11 @@ def read_data(text: str) -> list[dict[str, Any]]:
 def catalogue_table() -> str:
     """Return the catalogue with its limits as a Markdown table."""
     triples = [f"{role} $(a, b, c)$" for role in Role]
-    head = ("", *triples, "beyond the triples", "limit")
+    head = ("", "limit", *triples, "besides")
     rows = []
     for table in catalogue().values():
         triples = [f"({_list((e.a, e.b, e.c))})" for _, e in table.exponents]
-        rows.append((table.label, *triples, _beyond(table), _limits(table)))
+        rows.append((table.label, _limits(table), *triples, _besides(table)))
     return _table(head, rows)
 
 
@@ -133,24 +133,24 @@ def _span(depths: Sequence[str]) -> str:
     return ", ".join(depths) if len(depths) < 3 else f"{depths[0]} to {depths[-1]}"
 
 
-def _beyond(table: Parametrization) -> str:
+def _besides(table: Parametrization) -> str:
     """Say in words what a table fixes besides its triples."""
     found = [note for role, row in table.exponents for note in _notes(role, row)]
     if table.bias:
-        found.append("biases with exponents of their own")
+        found.append("exponents of biases")
     return "; ".join(dict.fromkeys(found)) or "–"
 
 
 def _notes(role: Role, row: Exponents) -> Iterable[str]:
     if row.c_first:
-        yield "first step with exponents of its own"
+        yield "rates of the first step"
     if row.mean:
-        yield "hidden and output weights with mean one"
+        yield "means of hidden and output weights"
     if row.retained is None:
-        yield f"initial {role} weights removed after the first step"
+        yield f"no initial {role} weights after the first step"
     elif row.retained:
-        share = _number(-row.retained)
-        yield f"initial {role} weights times n^({share}) after the first step"
+        share = f"$n^{{{-row.retained}}}$"
+        yield f"initial {role} weights times {share} after the first step"
     if row.growth != type(row.growth)():
         yield "factors for unequal widths"
 
