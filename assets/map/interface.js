@@ -182,6 +182,7 @@
   let state = readHash(window.location.hash) || presetState(START, 3);
   const axes = [1, 3]; // the learning rates of input and hidden matrices
   const parts = {};
+  let pending = 0;
 
   /* --- controls --------------------------------------------------------------------- */
 
@@ -667,7 +668,9 @@
     renderTable(v);
     parts.python.textContent = python();
     renderPlane(v);
-    renderSlice(table);
+    // The slice takes hundreds of verdicts: the one of the table does not wait for it.
+    window.clearTimeout(pending);
+    pending = window.setTimeout(() => renderSlice(table), 30);
     parts.strip.replaceChildren(pictures.strip(width(), v));
   }
 

@@ -67,9 +67,8 @@
     }
   }
 
-  /* Read -1/2, 3 or 0.25, with either minus sign; null if it is not a fraction. */
-  function parse(text) {
-    const plain = String(text).trim().replace(/[\u2212\u2013]/g, "-");
+  function readFraction(text) {
+    const plain = text.trim().replace(/[\u2212\u2013]/g, "-");
     const match = /^([+-]?)(\d{1,6})(?:\s*\/\s*(\d{1,6})|\.(\d{1,6}))?$/.exec(plain);
     if (!match) return null;
     const [, sign, whole, below, decimals] = match;
@@ -78,6 +77,15 @@
     if (q === 0) return null;
     const p = Number(whole) * scale + (decimals ? Number(decimals) : 0);
     return new Fraction(sign === "-" ? -p : p, q);
+  }
+
+  const known = new Map(); // a slice reads the same few texts thousands of times
+
+  /* Read -1/2, 3 or 0.25, with either minus sign; null if it is not a fraction. */
+  function parse(text) {
+    const key = String(text);
+    if (!known.has(key)) known.set(key, readFraction(key));
+    return known.get(key);
   }
 
   /* --- tables ------------------------------------------------------------------- */

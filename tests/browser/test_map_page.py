@@ -3,7 +3,9 @@
 Needs Python's playwright, a Chromium and a built site (make html); skipped otherwise.
 """
 
+import re
 import shutil
+from fractions import Fraction as F
 from pathlib import Path
 
 import pytest
@@ -201,7 +203,7 @@ def test_what_a_preset_fixes_besides_can_be_left_out(reader):
     assert r.page.evaluate("document.activeElement.id") == "wl-first"
 
 
-def test_a_permalink_brings_the_table_back(reader):
+def test_a_permalink_brings_the_table_back(reader, the_theme_s_own):
     first = reader().open()
     first.page.select_option("#wl-biases", "all")
     first.page.locator("#wl-hidden-b").fill("3/4")
@@ -211,6 +213,9 @@ def test_a_permalink_brings_the_table_back(reader):
     assert second.verdict() == first.verdict()
     assert second.value("hidden-b") == "3/4"
     assert second.page.input_value("#wl-biases") == "all"
+    second.page.click(".wl-link")
+    assert second.verdict() == first.verdict()
+    assert set(first.errors + second.errors) <= the_theme_s_own
     damaged = reader().open(fragment="#p=mup&L=3&hidden=0,1/0,0")
     assert "same training as μP" in damaged.verdict()
 
@@ -220,6 +225,28 @@ def test_a_click_on_the_slice_moves_the_table(reader):
     r.page.locator(".wl-cell.wl-kernel").first.click()
     assert "Kernel" in r.verdict()
     assert "moved from μP" in r.verdict()
+
+
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        "#p=mean-field&L=1",
+        "#p=mup&L=4&biases=input&hidden=1/4,1/4,-1/4&output=0,1,2/3",
+        "#p=ip-bias&L=3&input=1/2,-1/2,-2,-3/2",
+        "#p=ip-llr&L=3&off=first&output=1,0,-5/4,-1/2",
+        "#p=hpz&L=2&off=retained",
+        "#p=ip-non-centred&L=5&off=mean",
+    ],
+)
+def test_the_code_that_the_page_shows_gives_its_verdict(reader, capsys, fragment):
+    r = reader().open(fragment=fragment)
+    exec(r.page.inner_text(".wl-python"), {})
+    printed = capsys.readouterr().out
+    regime = re.search(r"regime=<Regime\.\w+: '([\w ]+)'>", printed).group(1)
+    assert r.verdict().lower().split(":")[0].endswith(regime)
+    change = re.search(r"output_change=Fraction\((-?\d+), (\d+)\)", printed).groups()
+    shown = r.page.inner_text(".wl-layers tr:last-child td:nth-child(5)")
+    assert f"n{F(*map(int, change))}".replace("-", "−") == shown.split()[0]
 
 
 LUMINANCE = """([selector]) => {
