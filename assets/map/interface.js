@@ -692,7 +692,7 @@
       make("section", { "aria-label": "Reasons" }, parts.reasons),
       scroll,
       figure("Layer by layer", "Rings: size at the start. Discs: change in training. The line at 0 is order one.", parts.strip),
-      figure("Where the parametrizations sit", "At this depth, each with the biases that it is defined for. The ring with a cross is the table above.", parts.plane, parts.places),
+      figure("Where the parametrizations sit", "At this depth, each with the biases that it is defined for. On the thick line features move at order one, above it they blow up (from 1 on drawn at the edge), below it they freeze. The ring with a cross is the table above.", parts.plane, parts.places),
       figure("A slice through the space of tables", "Each cell is the verdict at its centre, in steps of 1/4, with everything else as in the table above (the ring with a cross). Named are the parametrizations that lie on this very slice. A click moves the table there, by <i>b</i> or by <i>c</i>, as the steppers do.", choice, parts.slice),
       make("section", { "aria-label": "This table in Python" }, make("h3", {}, "This table in Python"), parts.python),
     ];

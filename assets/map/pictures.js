@@ -87,7 +87,7 @@
   /* From numbers to pixels, with the ends of the axis in halves. */
   function axis(low, high, from, to) {
     const place = (value) => from + ((value - low) / (high - low)) * (to - from);
-    const every = high - low > 5 ? 1 : 0.5;
+    const every = Math.abs(to - from) / (high - low) < 56 ? 1 : 0.5;
     const ticks = [];
     for (let t = Math.ceil(low / every) * every; t <= high; t += every) ticks.push(t);
     const clamp = (value) => Math.min(Math.max(value, low), high);
@@ -169,12 +169,12 @@
   }
 
   /* The markers of a place hang below it, with its letter beside it. */
-  function members(picture, group, letter, x, y) {
+  function members(picture, group, letter, x, y, columns) {
     picture.append(svg("circle", { cx: x, cy: y, r: 3, class: "wl-place" }));
     group.forEach(({ entry }, k) => {
-      const row = Math.floor(k / 3);
-      const across = Math.min(group.length - 3 * row, 3);
-      const dx = 17 * ((k % 3) - (across - 1) / 2);
+      const row = Math.floor(k / columns);
+      const across = Math.min(group.length - columns * row, columns);
+      const dx = 17 * ((k % columns) - (across - 1) / 2);
       picture.append(marker(entry, x + dx, y + 25 + 17 * row, 7));
     });
     picture.append(label(x + 12, y - 9, letter, { class: "wl-letter" }));
@@ -182,13 +182,16 @@
 
   /* The plane of the initial output and of the movement of features. */
   function plane(width, items, current) {
-    const height = 330;
-    const box = { left: 60, right: width - 14, top: 14, bottom: height - 48 };
     const all = [...items.map((item) => item.verdict), current];
     const across = bounds(all.map((v) => v.output.number()), -1, 0.5);
-    const upward = bounds(all.map((v) => -v.r.number()), -1, 0.5);
+    // What blows up says little by its size: from 1 on it stands at the edge.
+    const upward = bounds(all.map((v) => Math.min(-v.r.number(), 1)), -1, 0.5);
+    // Below each place there is room for its markers.
+    const [low, high] = [upward[0] - 0.5, upward[1] + 0.25];
+    const height = 74 + 104 * (high - low);
+    const box = { left: 60, right: width - 14, top: 26, bottom: height - 48 };
     const x = axis(across[0] - 0.25, across[1] + 0.25, box.left, box.right);
-    const y = axis(upward[0] - 0.25, upward[1] + 0.25, box.bottom, box.top);
+    const y = axis(low, high, box.bottom, box.top);
     const groups = places(items);
     const title = "Initial output against movement of features; the list below says the same.";
     const picture = canvas(width, height, title);
@@ -198,14 +201,12 @@
     grid(picture, x, y, box);
     const line = { x1: box.left, x2: box.right, y1: zero, y2: zero, class: "wl-rich-line" };
     picture.append(svg("line", line));
-    picture.append(label(box.left + 6, box.top + 16, "features blow up"));
-    const end = { "text-anchor": "end", "font-style": "italic", class: "wl-word" };
-    picture.append(label(box.right - 4, zero - 8, "r = 0", end));
-    picture.append(label(box.left + 6, box.bottom - 8, "features freeze"));
     titles(picture, box, "exponent of f at initialisation", "exponent of \u0394h: \u2212r");
+    const columns = x.place(0.5) - x.place(0) < 56 ? 2 : 3;
     groups.forEach((group, k) => {
       const { output, r } = group[0].verdict;
-      members(picture, group, LETTERS[k], x.place(output.number()), y.place(-r.number()));
+      const at = [x.place(output.number()), y.place(-r.number())];
+      members(picture, group, LETTERS[k], ...at, columns);
     });
     picture.append(here(x.place(current.output.number()), y.place(-current.r.number())));
     return { picture, groups: groups.map((group, k) => ({ letter: LETTERS[k], group })) };
