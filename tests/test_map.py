@@ -189,6 +189,12 @@ def test_the_page_s_examples_and_walks():
     assert classify(walk, 3).regime is Regime.UNSTABLE and classify(walk, 3).r == 0
     walk = get("ntk").mutated(Role.OUTPUT, b=F(1, 2)).mutated(Role.INPUT, c=F(-1))
     assert classify(walk, 3).regime is Regime.FEATURE_LEARNING
+    scaled = get("mup").canonical()
+    for role, sign in ((Role.INPUT, 1), (Role.OUTPUT, -1)):
+        b, c = scaled[role].b + sign * F(1, 2), scaled[role].c + sign
+        scaled = scaled.mutated(role, b=b, c=c)
+    verdict = classify(scaled, 3)
+    assert verdict.regime is Regime.KERNEL and verdict.relative_change == (0, 0, 0)
     for role in Role:
         broken = get("mup").mutated(role, c=get("mup")[role].c - F(1, 4))
         assert classify(broken, 3).regime is Regime.UNSTABLE

@@ -405,10 +405,15 @@
     if (v.regime === "trivial") return [`${output}: nothing is learnt in the limit.`];
     const most = layersWhere(v.feature_change, (e) => e.equals(v.r.times(-1)));
     if (v.regime === "kernel") {
-      return [
+      const reasons = [
         `${output}: the network learns.`,
         `Every hidden layer freezes. ${signals(most)} move${most.length > 1 ? "" : "s"} the most, by ${power(v.r.times(-1))}: <i>r</i> = ${shown(v.r)} > 0.`,
       ];
+      const alike = layersWhere(v.relative_change, (e) => e.sign() >= 0);
+      if (alike.length > 0) {
+        reasons.push(`Mind that ${signals(alike)} move${alike.length > 1 ? "" : "s"} by as much as at the start or more: the verdict is about absolute sizes, and the kernel need not be constant.`);
+      }
+      return reasons;
     }
     const frozen = layersWhere(v.feature_change, (e) => e.sign() < 0);
     const reasons = [`${output}, and ${signals(most)} by ${power(v.r.times(-1))}: <i>r</i> = ${shown(v.r)}.`];

@@ -249,6 +249,15 @@ def test_the_code_that_the_page_shows_gives_its_verdict(reader, capsys, fragment
     assert f"n{F(*map(int, change))}".replace("-", "−") == shown.split()[0]
 
 
+def test_a_kernel_by_absolute_sizes_alone_comes_with_a_warning(reader):
+    """The page's own example: with ReLU it trains the function of mup."""
+    scaled = "#p=mup&L=1&input=0,1/2,0&output=0,1/2,0"
+    for fragment, warned in ((scaled, True), ("#p=ntk&L=3", False)):
+        r = reader().open(fragment=fragment)
+        assert "Kernel" in r.verdict()
+        assert ("absolute sizes" in r.page.inner_text(".wl-reasons")) == warned
+
+
 LUMINANCE = """([selector]) => {
   const node = document.querySelector(selector);
   const light = (text) => {
