@@ -333,6 +333,7 @@ def test_a_cell_that_runs_too_long_is_stopped(book):
 def test_site_is_built_and_a_warning_fails_it(executed, capsys):
     shutil.copy(ROOT / "_config.yml", executed)
     shutil.copy(ROOT / "references.bib", executed)
+    (executed / "assets").mkdir()
     pages.html(executed)
     page = (executed / "_build" / "html" / "chapters" / "01-small.html").read_text()
     assert "small.C1 reproduced" in page

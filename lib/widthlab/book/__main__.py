@@ -8,6 +8,7 @@ from pathlib import Path
 
 from widthlab.book import commands, pages
 from widthlab.book.chapters import BookError, find_root
+from widthlab.book.map import write_map
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.status(root)
         elif options.command == "scoreboard":
             pages.scoreboard(root)
+        elif options.command == "map":
+            write_map(root)
         elif options.command == "html":
             pages.html(root)
         elif options.command == "paper":
@@ -55,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("claims", type=Path, help="a claims file")
     command.add_parser("status", help="check the committed chapters without running")
     command.add_parser("scoreboard", help="write scoreboard.md from the claims")
+    command.add_parser("map", help="write what the map takes from the library")
     command.add_parser("html", help="render the site into _build/html")
     paper = command.add_parser("paper", help="run what is missing of a paper's tier")
     paper.add_argument("key", help="bibliography key, as hajjar2024training")
