@@ -292,8 +292,7 @@ def child(script: str, *arguments: str, env: dict[str, str] | None = None) -> An
     done = subprocess.run(
         [sys.executable, str(ROOT / "benchmarks" / script), *arguments],
         env={**os.environ, **(env or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode:

@@ -196,7 +196,7 @@ class OneThread(Compiled):
             torch.set_num_threads(threads)
 
     def reading(self) -> float:
-        """Return seconds as if a process on each core slowed down none of the others."""
+        """Return seconds as if processes on all cores did not slow each other down."""
         at_once = min(torch.get_num_threads(), self.case.members)
         return super().reading() / at_once
 

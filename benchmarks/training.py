@@ -254,8 +254,9 @@ def main() -> None:
     for case in options.cases:
         reading = measure(case, seconds, repetitions, max(rates.values()))
         report["readings"].append(reading)
-        print(table([reading], COLUMNS), flush=True)
+        print(f"{case.name}: {reading['steps_per_s']:.4g} steps/s", flush=True)
         write_json(options.json, report)
+    print(table(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":
