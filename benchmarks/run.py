@@ -4,8 +4,8 @@ python benchmarks/run.py            what is missing; about 25 minutes on two idl
 python benchmarks/run.py --again    everything anew
 python benchmarks/run.py --quick    see in a few minutes whether all parts work
 
-Every part is a process of its own. Its readings are kept in `_build/benchmarks`, so that
-a run that was cut off goes on where it was. When all parts are there, they are put
+Every part is a process of its own. Its readings are kept in `_build/benchmarks`, so
+that a run that was cut off goes on where it was. When all parts are there, they are put
 together in `results/benchmarks/<machine>.json`, and `library/speed.md` is written anew.
 A quick run leaves both alone.
 """
@@ -63,7 +63,9 @@ def together(folder: Path) -> dict[str, Any]:
 
 def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="check that all parts work")
+    parser.add_argument(
+        "--quick", action="store_true", help="check that all parts work"
+    )
     parser.add_argument("--again", action="store_true", help="keep no earlier reading")
     return parser.parse_args()
 
