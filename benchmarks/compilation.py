@@ -93,7 +93,7 @@ def chapter(name: str, work: Path) -> dict[str, Any]:
 # --- all processes
 
 
-def reading(what: str, cache: Path) -> dict[str, Any]:
+def reading(what: str, cache: Path, platform: str) -> dict[str, Any]:
     """Run it in a fresh process, with a folder for compiled programs."""
     with common.scratch() as work:
         env = {
@@ -102,18 +102,20 @@ def reading(what: str, cache: Path) -> dict[str, Any]:
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             "JAX_ENABLE_COMPILATION_CACHE": "true",
             "WIDTHLAB_STORE": str(work / "store"),
+            # Chapters run on the CPU unless they are told otherwise.
+            "JAX_PLATFORMS": "cpu" if platform == "cpu" else "cuda,cpu",
         }
         return common.child(
             "compilation.py", "--watch", what, "--work", str(work), env=env
         )
 
 
-def cold_and_cached(what: str) -> list[dict[str, Any]]:
+def cold_and_cached(what: str, platform: str) -> list[dict[str, Any]]:
     rows = []
     with common.scratch() as cache:
         for state in ("empty", "filled"):
             common.Quiet.wait()
-            row = {"what": what, "cache": state, **reading(what, cache)}
+            row = {"what": what, "cache": state, **reading(what, cache, platform)}
             rows.append(row)
             print(f"{what}, cache {state}: {row['wall_s']:.0f} s", flush=True)
     return rows
@@ -138,7 +140,9 @@ def main() -> None:
         return
     report = common.child("common.py")
     whats = ["sweep", *([] if options.quick else [options.chapter])]
-    report["readings"] = [row for what in whats for row in cold_and_cached(what)]
+    report["readings"] = [
+        row for what in whats for row in cold_and_cached(what, report["platform"])
+    ]
     common.write_json(options.json, report)
     print(common.table(report["readings"], COLUMNS))
 

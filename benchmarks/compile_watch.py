@@ -24,6 +24,7 @@ class Event(NamedTuple):
     thread: int
     start: float
     end: float
+    name: str = ""
 
 
 def covered(spans: Iterable[tuple[float, float]]) -> float:
@@ -46,6 +47,19 @@ def by_thread(events: Sequence[Event], *kinds: str) -> float:
     )
 
 
+def slowest(events: Sequence[Event], most: int = 8) -> list[dict[str, Any]]:
+    """Return the programs that XLA compiled longest, those of a name together."""
+    found: dict[str, list[float]] = {}
+    for event in events:
+        if event.kind == "backend":
+            found.setdefault(event.name, []).append(event.end - event.start)
+    rows = [
+        {"name": name, "programs": len(each), "seconds": round(sum(each), 2)}
+        for name, each in found.items()
+    ]
+    return sorted(rows, key=lambda row: -row["seconds"])[:most]
+
+
 class Watch:
     """Listen to JAX from now on."""
 
@@ -58,11 +72,12 @@ class Watch:
         jax.monitoring.register_event_listener(self._happened)
         self.start = time.perf_counter()
 
-    def _took(self, event: str, seconds: float, **_: Any) -> None:
+    def _took(self, event: str, seconds: float, **about: Any) -> None:
         if kind := KINDS.get(event):
             end = time.perf_counter()
             thread = threading.get_ident()
-            self.events.append(Event(kind, thread, end - seconds, end))
+            name = str(about.get("fun_name", "?"))
+            self.events.append(Event(kind, thread, end - seconds, end, name))
 
     def _happened(self, event: str, **_: Any) -> None:
         self.hits += event == HIT
@@ -84,4 +99,5 @@ class Watch:
             "trace_s": by_thread(found, "trace"),
             "programs": sum(e.kind == "backend" for e in found),
             "cache_hits": self.hits,
+            "slowest": slowest(found),
         }

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-if "--devices" in sys.argv:  # before JAX looks at the cores
-    count = int(sys.argv[sys.argv.index("--devices") + 1])
+if "--cores" in sys.argv:  # before JAX looks at them
+    count = int(sys.argv[sys.argv.index("--cores") + 1])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:count]))
     flag = f"--xla_force_host_platform_device_count={count}"
@@ -151,7 +151,8 @@ def devices_line(quick: bool) -> dict | None:
 
 
 def on_devices(count: int, quick: bool) -> list[str]:
-    return ["--devices", str(count), *(["--quick"] if quick else [])]
+    kind = "--cores" if jax.default_backend() == "cpu" else "--devices"
+    return [kind, str(count), *(["--quick"] if quick else [])]
 
 
 def on_these_devices(count: int, quick: bool) -> dict[str, Any]:
@@ -168,6 +169,7 @@ def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="short, less exact")
     parser.add_argument("--devices", type=int, help="time on so many devices only")
+    parser.add_argument("--cores", type=int, help="the same, each device a CPU core")
     parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
@@ -175,8 +177,8 @@ def command_line() -> argparse.Namespace:
 def main() -> None:
     options = command_line()
     use_all_cores()
-    if options.devices:
-        print(json.dumps(on_these_devices(options.devices, options.quick)))
+    if count := options.devices or options.cores:
+        print(json.dumps(on_these_devices(count, options.quick)))
         return
     report: dict[str, Any] = facts()
     Quiet.wait()

@@ -66,12 +66,15 @@ def of_widthlab(case: Any, trains: bool) -> int | None:
 
     training.use_all_cores()
     data = make_data()
-    device = jax.local_devices()[0]
+    devices = jax.local_devices()
+    on_cpu = devices[0].platform == "cpu"
     if trains:
-        training.train(case.plan(STEPS), make_members(case), data, (STEPS,), (Pulse(),))
-    if device.platform == "cpu":
+        plan, probes = case.plan(STEPS), (Pulse(),)
+        chosen = devices if on_cpu else devices[:1]  # as PyTorch
+        training.train(plan, make_members(case), data, (STEPS,), probes, chosen)
+    if on_cpu:
         return None
-    return (device.memory_stats() or {})["peak_bytes_in_use"] if trains else 0
+    return devices[0].memory_stats()["peak_bytes_in_use"] if trains else 0
 
 
 def of_torch(side: str, case: Any, weights: Any, trains: bool) -> int | None:

@@ -79,6 +79,11 @@ def forget_programs() -> None:
     torch.compiler.reset()
 
 
+def graphs_left_out() -> int:
+    """Return how many programs PyTorch did not turn into CUDA graphs."""
+    return torch._dynamo.utils.counters["inductor"]["cudagraph_skips"]
+
+
 def on_device(weights: np.ndarray) -> Any:
     w = torch.from_numpy(np.array(weights, np.float32)).to(device())
     if torch.cuda.is_available():  # a CUDA graph updates in place what never moves
@@ -94,11 +99,14 @@ class Side:
         self.x = torch.from_numpy(np.array(data.x_train)).to(device())
         self.y = torch.from_numpy(np.array(data.y_train)).long().to(device())
         self.position, self.steps = [0] * case.members, 1
-        self.orders = [self.order() for _ in range(case.members)]
+        self.orders = self.all_orders()
         self.set(weights)
 
     def order(self) -> Any:
         return torch.randperm(len(self.x), device=device())
+
+    def all_orders(self) -> Any:
+        return torch.stack([self.order() for _ in range(self.case.members)])
 
     def set(self, weights: Sequence[Sequence[Any]]) -> None:
         """Start from these weights, one list of matrices for each member."""
@@ -208,10 +216,20 @@ class Batched(Side):
         stacked = [np.stack(layer) for layer in zip(*weights, strict=True)]
         self.weights = [on_device(w) for w in stacked]
 
+    def indices(self) -> Any:
+        """Return the next batches of all members."""
+        per_epoch = len(self.x) // self.case.batch
+        place = self.position[0] % per_epoch
+        if place == 0:
+            self.orders = self.all_orders()
+        self.position[0] += 1
+        start = place * self.case.batch
+        return self.orders[:, start : start + self.case.batch]
+
     def advance(self, steps: int) -> None:
         program = compiled(step_of_all)
         for _ in range(steps):
-            index = torch.stack([self.index(m) for m in range(self.case.members)])
+            index = self.indices()
             if torch.cuda.is_available():
                 torch.compiler.cudagraph_mark_step_begin()
             losses = program(self.weights, self.x[index], self.y[index])

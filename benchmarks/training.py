@@ -153,6 +153,7 @@ def measure(case: Case, seconds: float, repetitions: int, rate: float) -> dict:
         data,
         stops,
         (Pulse(),),
+        devices=same_devices(),
         on_checkpoint=pause,
     )
     assert (outcome.diverged_at < 0).all(), "a member diverged: nothing was measured"
@@ -162,7 +163,14 @@ def measure(case: Case, seconds: float, repetitions: int, rate: float) -> dict:
         "steps_per_repetition": steps,
         "compile_s": compiled,
         "first_call_s": first,
+        "graphs_left_out": peers.graphs_left_out() if others else None,
     }
+
+
+def same_devices() -> list[Any]:
+    """Return the devices to train on: PyTorch's sides use all cores, or one GPU."""
+    devices = jax.local_devices()
+    return devices if jax.default_backend() == "cpu" else devices[:1]
 
 
 def prepared(case: Case, data: Any) -> dict[str, Any]:

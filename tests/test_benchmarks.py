@@ -13,7 +13,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import common  # noqa: E402
 import report  # noqa: E402
 from common import Turn, busy_ticks, exponent, medians, slug  # noqa: E402
-from compile_watch import Event, by_thread, covered  # noqa: E402
+from compile_watch import Event, by_thread, covered, slowest  # noqa: E402
 from targets import COMPILATION, SINGLE, TARGETS  # noqa: E402
 
 
@@ -114,6 +114,16 @@ def test_threads_add_up_but_nested_traces_do_not():
     ]
     assert by_thread(events, "trace", "backend") == 3.0
     assert by_thread(events, "backend") == 2.0
+
+
+def test_programs_of_a_name_are_added_up():
+    ends = [("f", 1.0), ("g", 1.5), ("f", 1.0)]
+    events = [Event("backend", 1, 0.0, end, name) for name, end in ends]
+    events.append(Event("trace", 1, 0.0, 9.0, "g"))
+    assert slowest(events) == [
+        {"name": "f", "programs": 2, "seconds": 2.0},
+        {"name": "g", "programs": 1, "seconds": 1.5},
+    ]
 
 
 # --- the page
