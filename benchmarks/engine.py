@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import Quiet, best
+from common import Quiet, timed
 from widthlab import parametrization, training
 from widthlab.model import Scales, Shape
 from widthlab.training import Data, Members, Optimizer, Plan
@@ -164,8 +165,8 @@ def _products(steps: int, inputs: Any, errors: Any, kernels: Any) -> Any:
     return jax.lax.fori_loop(0, steps, again, zeros)
 
 
-def products_rate(case: Case, seconds: float, rate: float) -> float:
-    """Return operations per second of the products of one member's step, alone."""
+def products(case: Case, seconds: float, rate: float) -> Callable[[], float]:
+    """Return a reading: seconds of the products of one member's step, alone."""
     rng = np.random.default_rng(0)
 
     def draw(*shape: int) -> Any:
@@ -179,5 +180,9 @@ def products_rate(case: Case, seconds: float, rate: float) -> float:
         [draw(case.batch, o) for _, o in layers],
         [draw(i, o) for i, o in layers],
     )
-    took = best(lambda: jax.block_until_ready(_products(steps, *arguments)))
-    return one.flops * steps / took
+
+    def work() -> None:
+        jax.block_until_ready(_products(steps, *arguments))
+
+    work()  # compiles
+    return lambda: timed(work) / steps

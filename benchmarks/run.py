@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import report
-from common import ROOT, child, slug, write_json
+from common import ROOT, child, slug, torch_version, write_json
 
 PARTS = ("training", "growth", "compilation", "memory", "kernels", "curvature")
 
@@ -67,11 +67,16 @@ def command_line() -> argparse.Namespace:
         "--quick", action="store_true", help="check that all parts work"
     )
     parser.add_argument("--again", action="store_true", help="keep no earlier reading")
+    parser.add_argument("--without-torch", action="store_true", help="no comparison")
     return parser.parse_args()
 
 
 def main() -> None:
     options = command_line()
+    if torch_version() is None and not options.without_torch:
+        raise SystemExit(
+            'PyTorch is missing: pip install -e ".[bench]", or take --without-torch'
+        )
     # Whoever has a GPU and wants the CPU's readings sets JAX_PLATFORMS=cpu.
     name = slug(child("common.py")) + ("-quick" if options.quick else "")
     folder = ROOT / "_build" / "benchmarks" / name
