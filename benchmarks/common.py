@@ -169,14 +169,14 @@ def _square_sides(with_torch: bool) -> dict[str, Callable[[], Any]]:
     return sides
 
 
-def square_rates(with_torch: bool = False) -> dict[str, float]:
+def square_rates(with_torch: bool = False, repetitions: int = 3) -> dict[str, float]:
     """Return operations per second of one large square product in float32."""
     sides = _square_sides(with_torch)
     work = 2 * square_size() ** 3
-    return {side: work / best(product) for side, product in sides.items()}
+    return {side: work / best(f, repetitions) for side, f in sides.items()}
 
 
-def best(work: Callable[[], Any], repetitions: int = 3) -> float:
+def best(work: Callable[[], Any], repetitions: int) -> float:
     work()
     return min(timed(work) for _ in range(repetitions))
 

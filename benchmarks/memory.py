@@ -33,7 +33,7 @@ def networks(platform: str, quick: bool) -> list[tuple[int, int]]:
     if quick:
         return [(256, 8)]
     if platform == "cpu":
-        return [(256, 1), (256, 32), (256, 128), (1024, 1), (1024, 8), (2048, 1)]
+        return [(256, 8), (256, 128), (1024, 8), (2048, 1)]
     return [(256, 128), (1024, 32), (4096, 1), (8192, 1)]
 
 
