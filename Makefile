@@ -35,7 +35,8 @@ help:
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
 	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
-	@echo "  make bench       speed against this machine's matrix product (see benchmarks/)"
+	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"
+	@echo "                   benchmarks/); writes library/speed.md (AGAIN=1 to begin anew)"
 	@echo
 	@echo "The environment is made on first use from $(PYTHON) (PYTHON=... for another; 3.11 to 3.13)."
 
@@ -83,7 +84,7 @@ execute: $(STAMP)
 	@$(BOOK) execute $(CHAPTER)
 
 bench: $(STAMP)
-	@$(PY) benchmarks/training.py
+	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)
 
 lock: $(STAMP)
 	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \

@@ -12,13 +12,13 @@ step is one gradient evaluation and the update.
 from __future__ import annotations
 
 import argparse
-import statistics
+import functools
 import time
 from dataclasses import replace
 from typing import Any
 
 import jax
-from training import Quiet
+from common import alternate, child, medians, table, write_json
 from widthlab import DataSpec, Experiment
 from widthlab.probes import Performance
 from widthlab.schedules import Schedule
@@ -57,6 +57,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "track": ("gauss-newton",),
     },
 }
+COLUMNS = {
+    "net": "",
+    "variant": "",
+    "ms": ".2f",
+    "added": ".2f",
+    "quiet": "d",
+    "turns": "d",
+}
 
 
 def seconds(spec: Experiment, data: Data) -> float:
@@ -74,42 +82,48 @@ def seconds(spec: Experiment, data: Data) -> float:
     return (times[1] - times[0]) / STEPS
 
 
-def measure(net: Experiment) -> dict[str, tuple[float, int]]:
-    """Return the median seconds of a step and the number of quiet repetitions."""
+def measure(name: str, repetitions: int) -> list[dict[str, Any]]:
+    """Let all variants of a network take turns; return what each adds to a step."""
+    net = NETS[name]
     loaded = net.data.load()
     data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
-    specs = {name: replace(net, **changes) for name, changes in VARIANTS.items()}
-    for spec in specs.values():
-        seconds(spec, data)  # compiles
-    turns: dict[str, list[tuple[bool, float]]] = {name: [] for name in specs}
-    for _ in range(REPETITIONS):
-        Quiet.wait()
-        for name, spec in specs.items():
-            watch = Quiet()
-            step = seconds(spec, data)
-            turns[name].append((watch.disturbed(), step))
-    medians = {}
-    for name, readings in turns.items():
-        quiet = [step for disturbed, step in readings if not disturbed]
-        kept = quiet if len(quiet) > 2 else [step for _, step in readings]
-        medians[name] = (statistics.median(kept), len(quiet))
-    return medians
+    sides = {
+        variant: functools.partial(seconds, replace(net, **changes), data)
+        for variant, changes in VARIANTS.items()
+    }
+    for side in sides.values():
+        side()  # compiles
+    found, quiet, turns = medians(alternate(sides, repetitions), enough=3)
+    return [
+        {
+            "net": name,
+            "variant": variant,
+            "ms": 1e3 * step,
+            "added": step / found["plain"] - 1,
+            "quiet": quiet,
+            "turns": turns,
+        }
+        for variant, step in found.items()
+    ]
+
+
+def command_line() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--net", choices=NETS, help="one network only")
+    parser.add_argument("--quick", action="store_true", help="one network, less exact")
+    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--net", choices=NETS, help="one network only")
-    options = parser.parse_args()
-    print(f"{'':<10}{'':<18}{'ms/step':>9}{'added, in steps':>17}{'quiet':>8}")
-    for name in [options.net] if options.net else NETS:
-        medians = measure(NETS[name])
-        plain = medians["plain"][0]
-        for variant, (step, quiet) in medians.items():
-            print(
-                f"{name:<10}{variant:<18}{1e3 * step:>9.2f}{step / plain - 1:>17.2f}"
-                f"{quiet:>6}/{REPETITIONS}",
-                flush=True,
-            )
+    options = command_line()
+    report = child("common.py")
+    nets = [options.net] if options.net else ["growing"] if options.quick else NETS
+    report["readings"] = [
+        row for net in nets for row in measure(net, 2 if options.quick else REPETITIONS)
+    ]
+    write_json(options.json, report)
+    print(table(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":

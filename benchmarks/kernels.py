@@ -1,7 +1,7 @@
 """Time the kernels of wide networks against matrix products.
 
-python benchmarks/kernels.py                      all readings, two or three minutes
-python benchmarks/kernels.py --line "erf float64" one line only; --help lists the names
+python benchmarks/kernels.py                       all readings, two or three minutes
+python benchmarks/kernels.py --line "erf float64"  one line only; --help lists the names
 
 Every line is a process of its own, so that its peak of memory is its own. In it,
 repetitions of both sides alternate, and medians are compared; compilation is apart. A
@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import statistics
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from training import Quiet, timed
+from common import alternate, child, medians, peak_bytes, table, timed, write_json
 from widthlab import DataSpec, kernels, parametrization
 from widthlab.model import MLP, Shape
 
@@ -30,11 +26,17 @@ INPUTS, DEPTH, REPETITIONS = 2000, 3, 7
 FINITE = Shape(784, (1024,) * 3, 10, "relu")
 FINITE_INPUTS, MEMORY = 500, 2 * 10**9
 ACTIVATIONS = ("relu", "erf", "gelu", "tanh")
-LINES = [f"{a} {d}" for a in ACTIVATIONS for d in ("float32", "float64")]
-HEADER = (
-    f"{'':<15}{'compile s':>10}{'ms':>9}{'GEMM ms':>9}{'ratio':>7}"
-    f"{'peak MB':>9}{'quiet':>7}"
-)
+LINES = [*(f"{a} {d}" for a in ACTIVATIONS for d in ("float32", "float64")), "finite"]
+COLUMNS = {
+    "name": "",
+    "compile_s": ".2f",
+    "ms": ".1f",
+    "product_ms": ".1f",
+    "ratio": ".2f",
+    "peak_mb": ".0f",
+    "quiet": "d",
+    "turns": "d",
+}
 
 
 def images(count: int, dtype: str) -> Any:
@@ -42,36 +44,32 @@ def images(count: int, dtype: str) -> Any:
     return jnp.asarray(np.asarray(x), dtype)
 
 
-def peak() -> float:
-    """Return the largest size that this process has had, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def peak() -> int:
+    """Return the most bytes on an accelerator, or of this process on CPU."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("peak_bytes_in_use") or peak_bytes()
 
 
 def compare(work: Callable[[], Any], product: Callable[[], Any]) -> dict[str, Any]:
     """Return medians of both, where possible of quiet repetitions."""
+
+    def reading(f: Callable[[], Any]) -> Callable[[], float]:
+        return lambda: timed(lambda: jax.block_until_ready(f()))
+
     before = peak()
-    compilation = timed(lambda: jax.block_until_ready(work()))
+    compilation = reading(work)()
     grown = peak() - before
     jax.block_until_ready(product())
-    pairs = []
-    for _ in range(REPETITIONS):
-        Quiet.wait()
-        watch = Quiet()
-        seconds = [
-            timed(lambda f=f: jax.block_until_ready(f())) for f in (work, product)
-        ]
-        pairs.append((watch.disturbed(), *seconds))
-    quiet = [pair for pair in pairs if not pair[0]]
-    kept = quiet if len(quiet) > 2 else pairs
-    ours, gemm = (statistics.median(pair[i] for pair in kept) for i in (1, 2))
+    sides = {"work": reading(work), "product": reading(product)}
+    found, quiet, turns = medians(alternate(sides, REPETITIONS), enough=3)
     return {
-        "compile_seconds": compilation - ours,
-        "seconds": ours,
-        "gemm_seconds": gemm,
-        "ratio": ours / gemm,
-        "peak_megabytes": grown,
-        "quiet": len(quiet),
+        "compile_s": compilation - found["work"],
+        "ms": 1e3 * found["work"],
+        "product_ms": 1e3 * found["product"],
+        "ratio": found["work"] / found["product"],
+        "peak_mb": grown / 1e6,
+        "quiet": quiet,
+        "turns": turns,
     }
 
 
@@ -104,29 +102,26 @@ def line(name: str) -> dict[str, Any]:
     return finite() if name == "finite" else infinite(*name.split())
 
 
-def main() -> None:
-    names = [*LINES, "finite"]
+def command_line() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--line", choices=names, help="measure one line, print as JSON")
-    options = parser.parse_args()
+    parser.add_argument("--line", choices=LINES, help="measure one line, print as JSON")
+    parser.add_argument("--quick", action="store_true", help="two lines only")
+    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = command_line()
     if options.line:
         print(json.dumps(line(options.line)))
         return
-    print(HEADER)
-    for name in names:
-        done = subprocess.run(
-            [sys.executable, __file__, "--line", name],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        r = json.loads(done.stdout.splitlines()[-1])
-        print(
-            f"{name:<15}{r['compile_seconds']:>10.2f}{1e3 * r['seconds']:>9.1f}"
-            f"{1e3 * r['gemm_seconds']:>9.1f}{r['ratio']:>7.2f}"
-            f"{r['peak_megabytes']:>9.0f}{r['quiet']:>5}/{REPETITIONS}",
-            flush=True,
-        )
+    names = ["relu float32", "finite"] if options.quick else LINES
+    report = child("common.py")
+    report["readings"] = [
+        {"name": name, **child("kernels.py", "--line", name)} for name in names
+    ]
+    write_json(options.json, report)
+    print(table(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":
