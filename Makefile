@@ -4,7 +4,6 @@
 PYTHON ?= python3
 PORT ?= 8000
 CHAPTER ?=
-PAPER ?= hajjar2024training
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -15,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench
+.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -24,8 +23,8 @@ help:
 	@echo "                   committed ones, build the site, print the scoreboard"
 	@echo "  make test        lint, types, unit tests, doctests, and every chapter's outputs"
 	@echo
-	@echo "  make paper       run what is missing of a paper's tier, at its own scale"
-	@echo "                   (PAPER=$(PAPER); MINUTES=... to stop in time)"
+	@echo "  make paper       run what is missing of a chapter's paper tier (CHAPTER=3;"
+	@echo "                   MINUTES=... to stop in time; more: $(PY) -m widthlab run --help)"
 	@echo "  make html        render the site from the stored outputs into _build/html"
 	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
 	@echo "  make clean       remove what builds and tests create (the environment stays)"
@@ -34,6 +33,7 @@ help:
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
 	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "  make map         authors: write what the map of parametrizations takes from the library"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
 	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"
 	@echo "                   benchmarks/); writes library/speed.md (AGAIN=1 to begin anew)"
@@ -52,7 +52,8 @@ test: $(STAMP)
 	@$(PY) tests/run.py
 
 paper: $(STAMP)
-	@$(BOOK) paper $(PAPER) $(if $(MINUTES),--minutes $(MINUTES))
+	@test -n "$(CHAPTER)" || { echo "Which chapter? make paper CHAPTER=3, say."; exit 2; }
+	@$(PY) -m widthlab run $(CHAPTER) --tier paper $(if $(MINUTES),--minutes $(MINUTES))
 
 html: $(STAMP)
 	@$(BOOK) html
@@ -85,6 +86,9 @@ execute: $(STAMP)
 
 bench: $(STAMP)
 	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)
+
+map: $(STAMP)
+	@$(BOOK) map
 
 lock: $(STAMP)
 	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \

@@ -3,11 +3,13 @@
 import functools
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from test_experiment import spec
@@ -189,3 +191,52 @@ def test_a_lost_scheduler_ends_the_sweep_and_a_rerun_goes_on(serial, tmp_path):
             process.wait()
     assert 0 < len(store.keys()) < len(GRID)
     assert numbers(sweep(GRID, store)) == numbers(serial)
+
+
+# --- the page about it ------------------------------------------------------------
+
+
+def snippets():
+    page = Path(__file__).parents[1] / "library" / "scale.md"
+    return re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def test_the_snippet_with_workers_runs_as_a_script(tmp_path):
+    (text,) = [t for t in snippets() if "Processes(2)" in t]
+    script = tmp_path / "script.py"
+    script.write_text(
+        text.replace("steps=200", "steps=2") + "    print(len(records))\n"
+    )
+    env = os.environ | {"WIDTHLAB_STORE": str(tmp_path / "store")}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=env, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "24"
+
+
+def test_the_snippet_that_reads_results_runs(monkeypatch, capsys):
+    (text,) = [t for t in snippets() if "read_parquet" in t]
+    monkeypatch.chdir(Path(__file__).parents[1])
+    exec(text, {})
+    assert "run" in capsys.readouterr().out
+
+
+def test_the_slurm_snippet_makes_a_job_of_one_gpu(monkeypatch):
+    """As far as it goes without SLURM: the job script."""
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    (text,) = [t for t in snippets() if "SLURMCluster" in t]
+    (call,) = re.findall(r"cluster = SLURMCluster\(\n(.*?)\n\)\n", text, re.DOTALL)
+    options = {"scheduler_options": {"dashboard_address": None}}
+    names = {"make": jobqueue.SLURMCluster, "options": options}
+    with eval(f"make(**options, {call})", names) as cluster:
+        script = cluster.job_script()
+    for line in (
+        "#SBATCH -p gpu",
+        "#SBATCH -A my-project",
+        "#SBATCH --gres=gpu:1",
+        "#SBATCH -t 04:00:00",
+        "export JAX_COMPILATION_CACHE_DIR=$HOME/.cache/jax",
+    ):
+        assert line in script
+    assert "--nthreads 1" in script and "--lifetime 230m" in script

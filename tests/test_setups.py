@@ -2,16 +2,18 @@
 
 import itertools
 import math
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
-from widthlab.archive import Archive
+from widthlab import tiers
 from widthlab.calibration import Calibration
 from widthlab.experiment import Experiment
 from widthlab.probes import Performance, Rank
+from widthlab.records import frame
 from widthlab.setups import hajjar2024training as hajjar
+from widthlab.store import Store
+from widthlab.sweeps import run
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = hajjar.images("mnist")
@@ -137,13 +139,38 @@ def test_hajjar_accuracies_have_a_model_and_an_activation_each():
         assert all(0.098 <= value < 1 for value in accuracies)
 
 
-@pytest.mark.parametrize("key", ["chen2025global", "hajjar2024training"])
-def test_stored_records_are_runs_of_their_tier(key):
+@pytest.mark.parametrize("chapter", sorted(tiers.setups()))
+def test_stored_records_are_runs_of_their_tier(chapter):
     """A record that no specification asks for would be shown nowhere."""
-    wanted = list(import_module(f"widthlab.setups.{key}").paper_tier())
+    wanted = tiers.paper_tier(chapter)
     assert len(set(wanted)) == len(wanted)
-    records = Archive(ROOT / "results" / key).records()
-    assert set(records) <= set(wanted)
+    records = tiers.stored(ROOT, chapter)
+    assert records and set(records) <= set(wanted)
     for record in records.values():
         assert record.diverged_at is None
         assert record.provenance["data_sha256"] and record.provenance["commit"]
+
+
+def test_stored_records_are_small():
+    files = (ROOT / "results").rglob("*")
+    assert sum(file.stat().st_size for file in files if file.is_file()) < 20e6
+
+
+def test_a_stored_run_comes_out_again(tmp_path):
+    """A cheap run of a paper tier, on data of the environment, trained anew.
+
+    Other processors and versions order sums differently, and 1,950 steps let that grow.
+    """
+    stored = tiers.stored(ROOT, "01-mup-global-convergence").values()
+    (record,) = [r for r in stored if r.experiment.data.name == "mnist-5k"]
+    again = run(record.experiment, Store(tmp_path))
+    for name in ("step", "layer", "quantity"):
+        assert again.columns[name] == record.columns[name]
+    assert again.provenance["data_sha256"] == record.provenance["data_sha256"]
+    early = [step <= 30 for step in record.columns["step"]]
+    old, new = (np.array(r.columns["value"], float) for r in (record, again))
+    np.testing.assert_allclose(new[early], old[early], rtol=1e-3, atol=1e-6)
+    final, before = (
+        frame([r], "loss")["value"].tail(50).mean() for r in (again, record)
+    )
+    assert abs(final - before) < 0.05 * before

@@ -64,12 +64,12 @@ def glance(chapter: str) -> Any:
     return Markdown("\n".join(lines))
 
 
-def paper_tier(key: str) -> Archive:
-    """Return the stored records of a paper's tier, `results/<key>`; maybe none yet."""
+def paper_tier(chapter: str) -> Archive:
+    """Return the stored records of a chapter's paper tier; maybe none yet."""
     from widthlab.archive import Archive
     from widthlab.book.chapters import find_root
 
-    return Archive(find_root(Path.cwd()) / "results" / key)
+    return Archive(find_root(Path.cwd()) / "results" / chapter)
 
 
 def publish(*judgements: Judgement) -> None:

@@ -32,17 +32,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_map(root)
         elif options.command == "html":
             pages.html(root)
-        elif options.command == "paper":
-            commands.paper(root, options.key, options.minutes)
     except BookError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
-        if options.command in ("reproduce", "paper"):
-            print(
-                f"Run make {options.command} again to go on from here.", file=sys.stderr
-            )
+        if options.command == "reproduce":
+            print("Run make reproduce again to go on from here.", file=sys.stderr)
         return 130
     return 0
 
@@ -60,14 +56,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_parser("scoreboard", help="write scoreboard.md from the claims")
     command.add_parser("map", help="write what the map takes from the library")
     command.add_parser("html", help="render the site into _build/html")
-    paper = command.add_parser("paper", help="run what is missing of a paper's tier")
-    paper.add_argument("key", help="bibliography key, as hajjar2024training")
-    paper.add_argument(
-        "--minutes",
-        type=float,
-        default=float("inf"),
-        help="begin no run after this time",
-    )
     return parser
 
 

@@ -5,7 +5,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 
 from widthlab.book.chapters import (
@@ -25,6 +24,7 @@ from widthlab.book.execution import (
     run_notebook,
     warm_up,
 )
+from widthlab.book.map import map_is_current
 from widthlab.book.pages import (
     CLAIMS,
     SCOREBOARD,
@@ -42,8 +42,8 @@ from widthlab.claims import compare
 TIMINGS = Path("results/timings.json")
 
 
-def reproduce(root: Path, *, build: bool = True) -> None:
-    """Execute every chapter from scratch and compare its verdicts with the committed.
+def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> None:
+    """Execute chapters from scratch and compare their verdicts with the committed.
 
     Works in ``_build/reproduce``. The store there outlives an interruption, so the next
     call reads finished training runs back; a call that ends removes it, so the call
@@ -53,7 +53,7 @@ def reproduce(root: Path, *, build: bool = True) -> None:
         BookError: a cell failed, or a verdict is not the committed one.
     """
     work = root / "_build" / "reproduce"
-    chapters = _require(read_chapters(root))
+    chapters = _select(read_chapters(root), names)
     resumed = len(list((work / "store").glob("??/*.json")))
     if resumed:
         print(
@@ -67,7 +67,7 @@ def reproduce(root: Path, *, build: bool = True) -> None:
 
     print(f"\n{scoreboard_text(read_claims(work / 'claims.json'))}\n")
     try:
-        verify(root, work / "claims.json")
+        verify(root, work / "claims.json", [chapter.name for chapter in chapters])
     finally:  # a reader whose verdicts differ wants the site all the more
         print(f"Executed notebooks: {work}")
         if build:
@@ -110,46 +110,23 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
     print(f"\n{scoreboard_text(merged)}")
 
 
-def verify(root: Path, claims: Path) -> None:
-    """Compare the verdicts in `claims` with the committed ones.
+def verify(root: Path, claims: Path, chapters: Sequence[str] = ()) -> None:
+    """Compare the verdicts in `claims` with the committed, of these chapters or all.
 
     Raises:
         BookError: a verdict changed, a claim is missing, or there is a new one.
     """
     found = read_claims(claims)
-    differences = compare(read_claims(root / CLAIMS), found)
+    committed = [
+        judgement
+        for judgement in read_claims(root / CLAIMS)
+        if not chapters or judgement.claim.chapter in chapters
+    ]
+    differences = compare(committed, found)
     if differences:
         lines = "\n  ".join(map(str, differences))
         raise BookError(f"Verdicts differ from those of {CLAIMS}:\n  {lines}")
     print(f"Verdicts: all {len(found)} are those of {CLAIMS}.")
-
-
-def paper(root: Path, key: str, minutes: float = float("inf")) -> None:
-    """Run what is missing of a paper's tier into ``results/<key>``.
-
-    Runs are written as they finish, so a call that is cut short goes on where it was.
-
-    Raises:
-        BookError: no set-up of that key has a paper tier.
-    """
-    import pkgutil
-
-    from widthlab import setups
-    from widthlab.archive import Archive
-
-    keys = [module.name for module in pkgutil.iter_modules(setups.__path__)]
-    if key not in keys:
-        raise BookError(f"No paper tier is called {key!r}; there is {', '.join(keys)}.")
-    specs = import_module(f"widthlab.setups.{key}").paper_tier()
-    begin = time.monotonic()
-
-    def done(finished: int, total: int) -> None:
-        print(
-            f"{finished} of {total} runs, {clock(time.monotonic() - begin)}", flush=True
-        )
-
-    added = Archive(root / "results" / key).run(specs, minutes=minutes, done=done)
-    print(f"{added} run(s) added to {root / 'results' / key}")
 
 
 def status(root: Path) -> None:
@@ -165,6 +142,8 @@ def status(root: Path) -> None:
     ]
     if not scoreboard_is_current(root):
         problems.append(f"{SCOREBOARD} is not what {CLAIMS} says: run make execute")
+    if not map_is_current(root):
+        problems.append("the map's data are not the library's: run make map")
     if problems:
         raise BookError("Not fit to publish:\n  " + "\n  ".join(problems))
     print("Every chapter matches its source and was executed in one clean run.")
@@ -242,6 +221,13 @@ def _write_notebook(notebook: Notebook, path: Path) -> None:
 
     text = nbformat.writes(notebook)
     replace(path, text if text.endswith("\n") else text + "\n")
+
+
+def recorded_seconds(root: Path, chapter: str) -> float | None:
+    """Return what a chapter took when it was last executed, if that is known."""
+    path = root / TIMINGS
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    return recorded.get(chapter, {}).get("total")
 
 
 def _record_seconds(path: Path, name: str, seconds: Sequence[float]) -> None:

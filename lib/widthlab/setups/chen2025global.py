@@ -5,11 +5,14 @@ The paper's widths, learning rates, batch sizes and numbers of steps are not kno
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from widthlab.data import DataSpec
 from widthlab.experiment import Experiment
 from widthlab.probes import Features
+
+CHAPTER = "01-mup-global-convergence"
 
 FOUR = ("sp-lr/n", "ntk", "ip", "mup")
 """The parametrizations that the paper compares."""
@@ -21,22 +24,43 @@ PURE_LR = {"sp-lr/n": 40.0, "ntk": 4.0, "ip": 4.0, "mup": 4.0}
 """Base learning rates with pure exponents; those of SP are divided by the width."""
 
 
+WIDTHS = tuple(2**k for k in range(6, 14))
+SEEDS = range(5)
+DATA = ("mnist", "cifar10")
+
+
 def paper_tier() -> Iterator[Experiment]:
-    """Yield the live tier's comparison at widths to 8192, on CIFAR-10 and MNIST."""
-    for name in ("cifar10", "mnist"):
-        for parametrization in FOUR:
-            for lr, base_width in ((LR, 64), (PURE_LR[parametrization], 1)):
-                for width in (2**k for k in range(6, 14)):
-                    for seed in range(5):
-                        yield Experiment(
-                            data=DataSpec(name, targets="labels"),
-                            parametrization=parametrization,
-                            width=width,
-                            lr=lr,
-                            seed=seed,
-                            batch_size=256,
-                            steps=1950,
-                            checkpoints=(0, 30, 195, 1950),
-                            base_width=base_width,
-                            probes=(Features(inputs=16),),
-                        )
+    """Yield the live tier's comparison at widths to 8192, on MNIST and CIFAR-10.
+
+    Narrow networks come first, then one seed after the other: a tier that is cut short
+    has all parametrizations at the widths that it has.
+    """
+    narrow = [width for width in WIDTHS if width <= 1024]
+    wide = [width for width in WIDTHS if width > 1024]
+    for widths in (narrow, wide):
+        for name, seed in itertools.product(DATA, SEEDS):
+            for width, (arm, p) in itertools.product(
+                widths, itertools.product(("base width", "pure exponents"), FOUR)
+            ):
+                yield experiment(name, arm, p, width, seed)
+    # One cheap run on images that come with the environment, for anyone to repeat.
+    yield experiment("mnist-5k", "base width", "mup", 64, 0)
+
+
+def experiment(
+    data: str, arm: str, parametrization: str, width: int, seed: int
+) -> Experiment:
+    """Return one run of the paper tier; an arm says at which width all coincide."""
+    based = arm == "base width"
+    return Experiment(
+        data=DataSpec(data, targets="labels"),
+        parametrization=parametrization,
+        width=width,
+        lr=LR if based else PURE_LR[parametrization],
+        seed=seed,
+        batch_size=256,
+        steps=1950,
+        checkpoints=(0, 30, 195, 1950),
+        base_width=64 if based else 1,
+        probes=(Features(inputs=16),),
+    )

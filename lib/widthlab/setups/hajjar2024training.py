@@ -17,6 +17,8 @@ from widthlab.data import DataSpec
 from widthlab.experiment import Experiment
 from widthlab.probes import Performance, Rank
 
+CHAPTER = "03-integrable-parametrizations"
+
 MODELS = ("ip", "ip-llr", "mup", "ip-bias", "ip-non-centred")
 ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
 TRIALS = 5

@@ -1,0 +1,286 @@
+"""The command line: ``widthlab COMMAND``, or ``python -m widthlab COMMAND``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import math
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from widthlab.book.chapters import BookError, find_root, read_chapters
+from widthlab.data.raw import DataError
+from widthlab.executors import LostWorkersError
+
+_SHOWN_GROUPS = 40
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; 0 if all is well, 1 if something needs mending."""
+    options = _parser().parse_args(arguments)
+    # A kill is an interruption too: what is finished is kept, the rest not begun.
+    with contextlib.suppress(ValueError):  # only in a main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        options.command(options)
+    except (BookError, DataError, LostWorkersError, MemoryError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "\nInterrupted. What is finished is kept; the same command goes on.",
+            file=sys.stderr,
+        )
+        return 130
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="widthlab", description=__doc__)
+    parser.add_argument(
+        "--root", type=Path, default=Path(), help="the book's folder (default: here)"
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a chapter's experiments")
+    run.add_argument("chapter", help="its name or number, as 3")
+    run.add_argument(
+        "--tier",
+        choices=("live", "paper"),
+        default="live",
+        help="live: execute the notebook and compare its verdicts; paper: run what is "
+        "missing at the paper's scale and store it in results/",
+    )
+    run.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would run, and estimate operations, time and memory",
+    )
+    run.add_argument(
+        "--minutes", type=float, default=math.inf, help="begin nothing after this time"
+    )
+    run.add_argument(
+        "--together", type=int, help="runs that train together, at most (a cell)"
+    )
+    where = run.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", metavar="ADDR", help="of a Dask cluster")
+    where.add_argument("--workers", type=int, help="processes of this machine")
+    where.add_argument(
+        "--gpus", metavar="0,1,...", help="one process for each of these GPUs"
+    )
+    run.set_defaults(command=_run)
+
+    status = commands.add_parser("status", help="what has been run, and where")
+    status.set_defaults(command=_status)
+
+    claims = commands.add_parser("claims", help="the committed claims and verdicts")
+    claims.add_argument("chapter", nargs="?", help="of one chapter")
+    claims.set_defaults(command=_claims)
+
+    data = commands.add_parser("data", help="data sets")
+    fetch = data.add_subparsers(required=True, metavar="fetch").add_parser(
+        "fetch", help="download a data set, or check the files that are there"
+    )
+    fetch.add_argument("name", help="as mnist, fashion-mnist or cifar10")
+    fetch.set_defaults(command=_fetch)
+    return parser
+
+
+def _chapter(root: Path, word: str) -> str:
+    """Return the chapter that a name, the beginning of one, or a number means."""
+    names = [chapter.name for chapter in read_chapters(root)]
+    number = f"{int(word):02d}-" if word.isdecimal() else word
+    found = [name for name in names if name.startswith(number)]
+    if len(found) != 1:
+        raise BookError(f"No chapter is called {word!r}; there are {', '.join(names)}.")
+    return found[0]
+
+
+# --- run
+
+
+def _run(options: argparse.Namespace) -> None:
+    root = find_root(options.root)
+    chapter = _chapter(root, options.chapter)
+    if options.tier == "live":
+        _run_live(root, chapter, options)
+        return
+    from widthlab.tiers import paper_tier, stored
+
+    specs = paper_tier(chapter)
+    if not specs:
+        raise BookError(
+            f"{chapter} has no paper tier; the chapter says why. Its live tier: "
+            f"widthlab run {options.chapter}"
+        )
+    have = stored(root, chapter)
+    missing = [spec for spec in specs if spec not in have]
+    print(f"{chapter}, paper tier: {len(specs) - len(missing)} of {len(specs)} runs")
+    if options.dry_run:
+        _estimate(missing)
+    elif missing:
+        _run_paper(root / "results" / chapter, specs, len(missing), options)
+
+
+def _run_live(root: Path, chapter: str, options: argparse.Namespace) -> None:
+    from widthlab.book import commands
+
+    if options.dry_run:
+        seconds = commands.recorded_seconds(root, chapter)
+        print(f"{chapter}, live tier: {seconds or 'unknown'} s when last executed")
+        return
+    commands.reproduce(root, [chapter], build=False)
+
+
+def _run_paper(
+    folder: Path, specs: Sequence[Any], missing: int, options: argparse.Namespace
+) -> None:
+    from tqdm import tqdm
+
+    from widthlab.archive import Archive
+
+    terminal = sys.stderr.isatty()
+    bar = tqdm(
+        total=len(specs),
+        initial=len(specs) - missing,
+        unit="run",
+        mininterval=0.5 if terminal else 0,
+        ascii=not terminal,
+        dynamic_ncols=terminal,
+    )
+    with bar, _executor(options) as executor:
+        added = Archive(folder).run(
+            specs,
+            minutes=options.minutes,
+            executor=executor,
+            together=options.together,
+            done=lambda finished, _: _advance(bar, finished),
+        )
+    print(f"{added} run(s) added to {folder}")
+
+
+def _advance(bar: Any, finished: int) -> None:
+    bar.update(finished - bar.n)
+
+
+@contextlib.contextmanager
+def _executor(options: argparse.Namespace) -> Iterator[Any]:
+    from widthlab.executors import Processes
+
+    if options.scheduler:
+        with _client(options.scheduler) as client:
+            yield client
+    elif options.gpus:
+        with Processes(gpus=options.gpus.split(",")) as pool:
+            yield pool
+    elif options.workers:
+        with Processes(options.workers) as pool:
+            yield pool
+    else:
+        yield None
+
+
+def _client(address: str) -> Any:
+    try:
+        from distributed import Client
+    except ModuleNotFoundError as error:
+        raise BookError(
+            'A scheduler needs Dask: pip install -e ".[cluster]"'
+        ) from error
+    try:
+        return Client(address, timeout=30)
+    except (OSError, ValueError) as error:
+        raise BookError(f"No scheduler answers at {address}: {error}") from error
+
+
+def _estimate(missing: Sequence[Any]) -> None:
+    """Print what runs would take."""
+    from widthlab.tiers import costs, measured_rate
+
+    found = costs(missing)
+    if not found:
+        print("Nothing is missing.")
+        return
+    rate = measured_rate()
+    print(f"\n{'runs':>5}  {'operations':>10}  {'time':>8}  {'a run':>8}  what")
+    for cost in found[:_SHOWN_GROUPS]:
+        print(
+            f"{cost.runs:>5}  {cost.flops:>10.1e}  {_span(cost.flops / rate):>8}  "
+            f"{cost.bytes / 1e6:>5.0f} MB  {cost.label}"
+        )
+    if len(found) > _SHOWN_GROUPS:
+        print(f"  and {len(found) - _SHOWN_GROUPS} more kinds of runs")
+    flops = sum(cost.flops for cost in found)
+    data = max(cost.data_bytes for cost in found)
+    print(
+        f"\n{sum(cost.runs for cost in found)} runs, {flops:.1e} operations: about "
+        f"{_span(flops / rate)} on this machine,\nat {rate / 1e9:.0f} GFLOP/s, half of "
+        f"its rate in large products. Data take up to {data / 1e6:.0f} MB."
+    )
+
+
+def _span(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+# --- status, claims, data
+
+
+def _status(options: argparse.Namespace) -> None:
+    from widthlab.book.commands import recorded_seconds
+    from widthlab.book.pages import CLAIMS, read_claims
+    from widthlab.tiers import paper_tier, stored
+
+    root = find_root(options.root)
+    judged = read_claims(root / CLAIMS)
+    for chapter in (found.name for found in read_chapters(root)):
+        live = [
+            j for j in judged if j.claim.chapter == chapter and j.claim.tier == "live"
+        ]
+        good = sum(j.verdict.value == "reproduced" for j in live)
+        print(chapter)
+        print(
+            f"  live   {good} of {len(live)} claims reproduced, "
+            f"{recorded_seconds(root, chapter) or '?'} s when last executed"
+        )
+        specs = paper_tier(chapter)
+        if not specs:
+            print("  paper  no paper tier")
+            continue
+        have = stored(root, chapter)
+        records = [have[spec] for spec in specs if spec in have]
+        devices = sorted({str(r.provenance["device"]) for r in records})
+        hours = sum(float(r.provenance["wall_s"]) for r in records) / 3600
+        made = f", {hours:.1f} h on {', '.join(devices)}" if records else ""
+        print(f"  paper  {len(records)} of {len(specs)} runs{made}")
+
+
+def _claims(options: argparse.Namespace) -> None:
+    from widthlab.book.pages import CLAIMS, read_claims, scoreboard_text
+
+    root = find_root(options.root)
+    only = _chapter(root, options.chapter) if options.chapter else ""
+    judged = read_claims(root / CLAIMS)
+    print(scoreboard_text([j for j in judged if j.claim.chapter.startswith(only)]))
+
+
+def _fetch(options: argparse.Namespace) -> None:
+    from widthlab.data import DataSpec
+
+    try:
+        data = DataSpec(options.name).load()
+    except ValueError as error:
+        raise BookError(str(error)) from error
+    print(
+        f"{options.name}: {len(data.x_train)} and {len(data.x_test)} rows of "
+        f"{data.x_train.shape[1]}, sha256 {data.sha256[:16]}"
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

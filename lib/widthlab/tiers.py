@@ -1,0 +1,113 @@
+"""The paper tier of each chapter: which runs it has, what they cost, what is stored."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import pkgutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from widthlab.experiment import Experiment
+
+_GUESS = 0.5  # share of the large product's rate that training reaches, about
+
+
+def setups() -> dict[str, Any]:
+    """Return the modules of `widthlab.setups` that have a paper tier, by chapter."""
+    from widthlab import setups
+
+    names = [module.name for module in pkgutil.iter_modules(setups.__path__)]
+    modules = [importlib.import_module(f"widthlab.setups.{name}") for name in names]
+    return {module.CHAPTER: module for module in modules}
+
+
+def paper_tier(chapter: str) -> list[Experiment]:
+    """Return the runs of a chapter's paper tier, the most telling first; maybe none."""
+    found = setups()
+    return list(found[chapter].paper_tier()) if chapter in found else []
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What the runs that share one compiled program will take.
+
+    Attributes:
+        label: what they are, in words.
+        runs: how many there are.
+        flops: floating-point operations in products of matrices, all runs together.
+        bytes: memory of one run: weights, their initial copy, gradients, updates and
+            activations; the data apart.
+        data_bytes: memory of the data, which the runs share.
+    """
+
+    label: str
+    runs: int
+    flops: float
+    bytes: int
+    data_bytes: int
+
+
+def costs(experiments: Iterable[Experiment]) -> list[Cost]:
+    """Return what runs will take, those of a compiled program together.
+
+    Numbers follow from the specifications alone; nothing is loaded or compiled.
+    """
+    groups: dict[Any, list[Experiment]] = {}
+    for spec in experiments:
+        groups.setdefault(spec.program, []).append(spec)
+    return [_cost(specs) for specs in groups.values()]
+
+
+def _cost(specs: Sequence[Experiment]) -> Cost:
+    spec = specs[0]
+    item = np.dtype(spec.dtype).itemsize
+    batch = spec.batch_size or spec.data.train_size
+    states = 4 + 2 * spec.optimizer.normalises + (spec.optimizer.name == "momentum")
+    numbers = states * spec.shape.parameters + 3 * batch * sum(spec.shape.widths)
+    rows = spec.data.train_size + spec.data.test_size
+    kind = f"{spec.data.name}, width {spec.width}, depth {spec.depth}"
+    return Cost(
+        label=f"{kind}, {spec.activation}, {spec.steps} steps of {batch}",
+        runs=len(specs),
+        flops=float(len(specs)) * spec.plan.flops_per_step * spec.steps,
+        bytes=item * numbers,
+        data_bytes=item * rows * spec.data.input_dim,
+    )
+
+
+def measured_rate(seconds: float = 1.0) -> float:
+    """Return the operations per second that training should reach on this machine.
+
+    Half of what a large float32 product reaches on each device, times the devices.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from widthlab.training import use_all_cores
+
+    devices = use_all_cores()
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    square = jnp.ones((size, size), jnp.float32)
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    product(square).block_until_ready()
+    best, end = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        product(square).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    # A CPU's cores share one product already.
+    scale = 1 if jax.default_backend() == "cpu" else devices
+    return _GUESS * scale * 2 * size**3 / best
+
+
+def stored(root: Path, chapter: str) -> dict[Experiment, Any]:
+    """Return the stored records of a chapter's paper tier, by specification."""
+    from widthlab.archive import Archive
+
+    return Archive(root / "results" / chapter).records()
