@@ -420,8 +420,9 @@ def _check_memory(program: _Program, state: State, data: Data) -> None:
     available = memory_limit(devices)
     needed = program.bytes_needed(state, data) * len(devices)
     if available and needed > available:
-        count = state.running.shape[0]
-        raise DeviceMemoryError(needed, available, int(count * available / needed))
+        shared = len(devices) * sum(array.nbytes for array in data)
+        each = (needed - shared) / state.running.shape[0]
+        raise DeviceMemoryError(needed, available, int((available - shared) / each))
 
 
 @contextlib.contextmanager
