@@ -227,7 +227,7 @@ def test_the_slurm_snippet_makes_a_job_of_one_gpu(monkeypatch):
     jobqueue = pytest.importorskip("dask_jobqueue")
     (text,) = [t for t in snippets() if "SLURMCluster" in t]
     (call,) = re.findall(r"cluster = SLURMCluster\(\n(.*?)\n\)\n", text, re.DOTALL)
-    options = {"scheduler_options": {"dashboard_address": None}}
+    options = {"scheduler_options": {"dashboard_address": ":0"}}
     names = {"make": jobqueue.SLURMCluster, "options": options}
     with eval(f"make(**options, {call})", names) as cluster:
         script = cluster.job_script()

@@ -11,6 +11,7 @@ import optax
 import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
+from test_training import forget_programs
 from widthlab import Experiment, Record, frame, sweep, training
 from widthlab.calibration import Calibration
 from widthlab.curvature import hessian_product
@@ -256,8 +257,7 @@ def test_targets_share_a_program_and_layouts_their_numbers(monkeypatch, tmp_path
     tables = []
     for batch in (1, 4):
         monkeypatch.setattr(training, "members_per_batch", lambda *_, n=batch: n)
-        for program in (training._start, training._advance, training._observe):
-            program.clear_cache()
+        forget_programs()
         before = sum(training.trace_counts().values())
         records = trained(specs, tmp_path / str(batch))
         assert sum(training.trace_counts().values()) - before == 3
@@ -265,8 +265,7 @@ def test_targets_share_a_program_and_layouts_their_numbers(monkeypatch, tmp_path
         for record, c in zip(records, targets, strict=True):
             product = series(record, "lr") * series(record, "gauss_newton")
             np.testing.assert_allclose(product, c, rtol=1e-9)
-    for program in (training._start, training._advance, training._observe):
-        program.clear_cache()
+    forget_programs()
     np.testing.assert_allclose(tables[0]["value"], tables[1]["value"], rtol=1e-7)
     assert set(tables[0]["target"]) == set(targets)
     assert set(tables[0]["schedule"]) == {"edge"}

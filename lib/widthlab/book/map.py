@@ -18,6 +18,7 @@ from widthlab.parametrization import Exponents, Parametrization, Role, catalogue
 from widthlab.regimes import Verdict, classify
 from widthlab.style import look
 
+MAP = Path("library/map.md")
 DATA = Path("assets/map/parametrizations.js")
 CATALOGUE = Path("library/map-catalogue.txt")
 GROWTH = Path("library/map-growth.txt")
