@@ -1,9 +1,15 @@
 """The command line: what it runs, estimates, lists and refuses."""
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from test_experiment import spec
+from test_sweeps import PATH
 from widthlab import cli, tiers
 from widthlab.setups import hajjar2024training as setup
 
@@ -55,7 +61,9 @@ def test_a_dry_run_estimates_and_runs_nothing(book, monkeypatch, capsys):
     out = capsys.readouterr().out
     one = book.tier[0]
     flops = 2 * one.plan.flops_per_step * one.steps
-    assert f"2 runs, {flops:.1e} operations: about {flops / 1e6:.0f} s" in out
+    assert (
+        f"2 runs in 1 cells, {flops:.1e} operations: about {flops / 1e6:.0f} s" in out
+    )
     assert "digits, width 16, depth 2, tanh, 4 steps of 8" in out
     assert not list((book.root / "results").iterdir())
 
@@ -111,6 +119,37 @@ def test_an_interrupt_says_how_to_go_on(book, monkeypatch, capsys):
     monkeypatch.setattr("widthlab.archive.Archive.run", interrupt)
     assert book("run", "3", "--tier", "paper") == 130
     assert "the same command goes on" in capsys.readouterr().err
+
+
+LONG_TIER = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf in a background job
+from test_experiment import spec
+from widthlab import cli
+from widthlab.setups import hajjar2024training as setup
+tier = [spec(), spec(width=512, steps=100_000)]
+setup.paper_tier = lambda: iter(tier)
+sys.argv[1:] = ["--root", sys.argv[1], "run", "3", "--tier", "paper"]
+cli.script()
+"""
+
+
+def test_an_interrupt_does_not_wait_for_a_long_cell(book, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", LONG_TIER, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": PATH},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (book.root / "results" / CHAPTER / "runs.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130 and "the same command goes on" in err
+    assert "Traceback" not in err
+    assert list(tiers.stored(book.root, CHAPTER)) == [spec()]
 
 
 def test_status_and_claims_of_the_book(capsys):

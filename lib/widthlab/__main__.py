@@ -1,6 +1,6 @@
 """``python -m widthlab``: the command line."""
 
-from widthlab.cli import main
+from widthlab.cli import script
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    script()

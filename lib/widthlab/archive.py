@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from widthlab.experiment import Experiment
 from widthlab.records import Record
 from widthlab.store import digest, write_durably
-from widthlab.sweeps import finish
+from widthlab.sweeps import TOGETHER, finish
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,8 +103,7 @@ class Archive:
         specs = list(dict.fromkeys(wanted))
         have = self.records()
         missing = [spec for spec in specs if spec not in have]
-        if executor is None and together is None:
-            together = _devices_of_the_host()
+        together = runs_in_a_cell(together, elsewhere=executor is not None)
         finished = finish(
             missing,
             executor=executor,
@@ -121,7 +120,13 @@ class Archive:
         return added
 
 
-def _devices_of_the_host() -> int | None:
+def runs_in_a_cell(together: int | None, *, elsewhere: bool) -> int | None:
+    """Return how many runs train together: one a device on this CPU, if none is given.
+
+    None leaves it to `finish`.
+    """
+    if together is not None or elsewhere:
+        return together or TOGETHER
     import jax
 
     from widthlab.training import use_all_cores

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     return 0
+
+
+def script() -> None:
+    """Run the command of the shell and end the process, also while a cell trains."""
+    status = main()
+    if status == 130:  # Python would wait for the threads that train
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    raise SystemExit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,7 +131,7 @@ def _run(options: argparse.Namespace) -> None:
     missing = [spec for spec in specs if spec not in have]
     print(f"{chapter}, paper tier: {len(specs) - len(missing)} of {len(specs)} runs")
     if options.dry_run:
-        _estimate(missing)
+        _estimate(missing, options)
     elif missing:
         _run_paper(root / "results" / chapter, specs, len(missing), options)
 
@@ -196,14 +207,19 @@ def _client(address: str) -> Any:
         raise BookError(f"No scheduler answers at {address}: {error}") from error
 
 
-def _estimate(missing: Sequence[Any]) -> None:
+def _estimate(missing: Sequence[Any], options: argparse.Namespace) -> None:
     """Print what runs would take."""
+    from widthlab.archive import runs_in_a_cell
+    from widthlab.sweeps import cells
     from widthlab.tiers import costs, measured_rate
 
     found = costs(missing)
     if not found:
         print("Nothing is missing.")
         return
+    elsewhere = options.scheduler or options.workers or options.gpus
+    together = runs_in_a_cell(options.together, elsewhere=bool(elsewhere))
+    count = len(cells(missing, together or len(missing)))
     rate = measured_rate()
     print(f"\n{'runs':>5}  {'operations':>10}  {'time':>8}  {'a run':>8}  what")
     for cost in found[:_SHOWN_GROUPS]:
@@ -216,7 +232,7 @@ def _estimate(missing: Sequence[Any]) -> None:
     flops = sum(cost.flops for cost in found)
     data = max(cost.data_bytes for cost in found)
     print(
-        f"\n{sum(cost.runs for cost in found)} runs, {flops:.1e} operations: about "
+        f"\n{len(missing)} runs in {count} cells, {flops:.1e} operations: about "
         f"{_span(flops / rate)} on this machine,\nat {rate / 1e9:.0f} GFLOP/s, half of "
         f"its rate in large products. Data take up to {data / 1e6:.0f} MB."
     )
@@ -283,4 +299,4 @@ def _fetch(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    script()

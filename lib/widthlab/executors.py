@@ -50,8 +50,7 @@ def completed(
         TypeError: the executor is nothing of the kind.
     """
     if executor is None:
-        with _threads_of_this_process() as pool:
-            yield from _from_pool(work, cells, pool)
+        yield from _from_own_threads(work, cells)
     elif isinstance(executor, Executor):
         yield from _from_pool(work, cells, executor)
     elif type(executor).__module__.split(".")[0] == "distributed":
@@ -64,8 +63,10 @@ def completed(
         )
 
 
-def _threads_of_this_process() -> ThreadPoolExecutor:
-    """Return a pool for two cells at a time on CPU: one compiles, the other trains.
+def _from_own_threads(
+    work: Callable[[Cell], Result], cells: Iterable[Cell]
+) -> Iterator[Result]:
+    """Work on two cells at a time on CPU: one compiles, the other trains.
 
     Compiling keeps one core busy and small networks take less time to train than to
     compile, so this halves the time of a sweep over shapes. An accelerator's memory is
@@ -73,7 +74,15 @@ def _threads_of_this_process() -> ThreadPoolExecutor:
     """
     import jax
 
-    return ThreadPoolExecutor(2 if jax.default_backend() == "cpu" else 1)
+    pool = ThreadPoolExecutor(2 if jax.default_backend() == "cpu" else 1)
+    wait = True
+    try:
+        yield from _from_pool(work, cells, pool)
+    except KeyboardInterrupt:
+        wait = False  # a cell in training cannot be interrupted, and may take hours
+        raise
+    finally:
+        pool.shutdown(wait)
 
 
 def _from_pool(
@@ -131,6 +140,7 @@ class Processes(ThreadPoolExecutor):
     alone is replaced and only its unfinished cell is tried again.
 
     Example:
+        >>> import math
         >>> with Processes(2) as pool:
         ...     pool.submit(math.sqrt, 4.0).result()
         2.0
@@ -152,9 +162,7 @@ class Processes(ThreadPoolExecutor):
         super().__init__(count, thread_name_prefix="widthlab")
         cores = sorted(os.sched_getaffinity(0)) if _CAN_PIN else []
         self._shares = itertools.count()
-        self._environments = [
-            {"CUDA_VISIBLE_DEVICES": str(gpu), "JAX_PLATFORMS": "cuda"} for gpu in gpus
-        ] or [{} for _ in range(count)]
+        self._gpus = list(map(str, gpus)) or [None] * count
         self._cores = [[] if gpus else cores[i::count] for i in range(count)]
         self._own = threading.local()
         self._pools: list[ProcessPoolExecutor] = []
@@ -191,7 +199,7 @@ class Processes(ThreadPoolExecutor):
             1,
             multiprocessing.get_context("spawn"),
             _settle,
-            (self._environments[share], self._cores[share]),
+            (self._gpus[share], self._cores[share]),
         )
         self._pools.append(pool)
         return pool
@@ -200,8 +208,12 @@ class Processes(ThreadPoolExecutor):
 _CAN_PIN = hasattr(os, "sched_setaffinity")
 
 
-def _settle(environment: dict[str, str], cores: list[int]) -> None:
-    """Give a fresh process its share of the machine, before JAX looks at it."""
-    os.environ.update(environment)
+def _settle(gpu: str | None, cores: list[int]) -> None:
+    """Give a fresh process its share of the machine, before JAX looks for devices."""
     if cores:
         os.sched_setaffinity(0, cores)
+    if gpu is not None:
+        import jax
+
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+        jax.config.update("jax_platforms", "cuda")
