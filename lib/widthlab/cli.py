@@ -232,7 +232,7 @@ def _estimate(missing: Sequence[Any], options: argparse.Namespace) -> None:
     flops = sum(cost.flops for cost in found)
     data = max(cost.data_bytes for cost in found)
     print(
-        f"\n{len(missing)} runs in {count} cells, {flops:.1e} operations: about "
+        f"\n{len(missing)} runs in {count} cell(s), {flops:.1e} operations: about "
         f"{_span(flops / rate)} on this machine,\nat {rate / 1e9:.0f} GFLOP/s, half of "
         f"its rate in large products. Data take up to {data / 1e6:.0f} MB."
     )
