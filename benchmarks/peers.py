@@ -1,9 +1,9 @@
 """The peers: what one would write in PyTorch for the same work.
 
 *Eager* is `nn.Sequential`, `loss.backward()` and `torch.optim.SGD`. *Compiled* is one
-`torch.compile`d function of forward pass, loss, gradients and update: on CPU faster
-than, or as fast as, compiling the model alone. *Batched* is the same with all members
-in one `torch.func.vmap`. On a GPU the compiled ones use CUDA graphs.
+`torch.compile`d function of forward pass, loss, gradients and update. *Batched* is the
+same with all members in one `torch.func.vmap`. On a GPU the compiled ones use CUDA
+graphs.
 """
 
 from __future__ import annotations
