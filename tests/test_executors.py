@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from test_experiment import spec
+from test_experiment import assert_same_runs, spec
 from widthlab.executors import LostWorkersError, Processes, completed
 from widthlab.store import Store, code_version
 from widthlab.sweeps import OtherCodeError, _run_elsewhere, cells, sweep
@@ -44,10 +44,6 @@ def cluster():
         yield client
 
 
-def numbers(records):
-    return [(record.experiment, record.columns) for record in records]
-
-
 # --- equal results ------------------------------------------------------------
 
 
@@ -57,15 +53,14 @@ def test_the_same_bits_wherever_they_run(where, together, request, serial, tmp_p
     executor = request.getfixturevalue(where)
     store = Store(tmp_path)
     found = sweep(GRID, store, executor=executor, together=together)
-    assert numbers(found) == numbers(serial)
+    assert_same_runs(found, serial)
     assert set(store.keys()) == {one.key for one in GRID}
 
 
 def test_any_pool_of_the_standard_library(serial, tmp_path):
     with ThreadPoolExecutor(1) as pool:
-        assert numbers(sweep(GRID[:2], Store(tmp_path), executor=pool)) == numbers(
-            serial[:2]
-        )
+        found = sweep(GRID[:2], Store(tmp_path), executor=pool)
+    assert_same_runs(found, serial[:2])
 
 
 def test_what_is_no_executor_is_refused():
@@ -139,7 +134,7 @@ def test_a_worker_killed_in_a_sweep(serial, tmp_path):
             )
             time.sleep(1.0)
             os.kill(pids[0], signal.SIGKILL)
-            assert numbers(going.result(timeout=120)) == numbers(serial)
+            assert_same_runs(going.result(timeout=120), serial)
 
 
 SCHEDULER = """
@@ -190,7 +185,7 @@ def test_a_lost_scheduler_ends_the_sweep_and_a_rerun_goes_on(serial, tmp_path):
             process.kill()
             process.wait()
     assert 0 < len(store.keys()) < len(GRID)
-    assert numbers(sweep(GRID, store)) == numbers(serial)
+    assert_same_runs(sweep(GRID, store), serial)
 
 
 # --- the page about it ------------------------------------------------------------

@@ -9,6 +9,7 @@ import sys
 from fractions import Fraction as F
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from widthlab.calibration import Calibration
@@ -37,6 +38,19 @@ def spec(**changes):
         "probes": (Performance(),),
     }
     return Experiment(**(fields | changes))
+
+
+def assert_same_runs(found, expected):
+    """Bit for bit with the pinned JAX; newer ones unroll loops over a single member."""
+    assert [one.experiment for one in found] == [one.experiment for one in expected]
+    exact = tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11)
+    for one, other in zip(found, expected, strict=True):
+        for name in ("step", "layer", "quantity"):
+            assert list(one.columns[name]) == list(other.columns[name])
+        tolerance = {"rtol": 0.0} if exact else {"rtol": 1e-4, "atol": 1e-6}
+        np.testing.assert_allclose(
+            one.columns["value"], other.columns["value"], **tolerance
+        )
 
 
 # --- keys ------------------------------------------------------------

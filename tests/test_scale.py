@@ -11,8 +11,9 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from test_experiment import spec
+from test_experiment import assert_same_runs, spec
 from test_sweeps import PATH
+from widthlab import compilation
 from widthlab import sweeps as module
 from widthlab.chapter import slopes
 from widthlab.data import DataSpec
@@ -24,10 +25,6 @@ from widthlab.sweeps import MemoryWarning, run, sweep
 from widthlab.training import DeviceMemoryError
 
 GRID = [spec(width=33, seed=seed) for seed in range(8)]
-
-
-def numbers(records):
-    return [(record.experiment, record.columns) for record in records]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +74,7 @@ def test_cells_are_cut_to_the_memory_there_is(monkeypatch, tmp_path, pieces, who
     monkeypatch.setenv("WIDTHLAB_MEMORY", str(0.8 * of_all))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing went wrong: nothing is said
-        assert numbers(sweep(GRID, Store(tmp_path / "less"))) == numbers(whole)
+        assert_same_runs(sweep(GRID, Store(tmp_path / "less")), whole)
     assert pieces == [4, 4]  # of equal size: compiled once
     monkeypatch.setenv("WIDTHLAB_MEMORY", str(of_all))
     sweep(GRID, Store(tmp_path / "all"))
@@ -98,7 +95,7 @@ def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
         found = sweep(GRID, Store(tmp_path))
     assert "8 runs of width 33 did not fit" in str(said[0].message)
     assert "they are trained 4 at a time" in str(said[0].message)
-    assert numbers(found) == numbers(whole)
+    assert_same_runs(found, whole)
     assert tried == [8, 4, 2, 2, 4, 2, 2]
 
 
@@ -204,6 +201,22 @@ def test_precision_leaves_the_slopes_of_a_claim(by_precision, precision):
     assert 0 < relative.max() < {"tf32": 0.05, "bfloat16": 0.25}[precision]
 
 
+# --- compilation ------------------------------------------------------------
+
+
+def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
+    """Each exists in some of the supported versions, and none in all to come."""
+    monkeypatch.setattr(
+        compilation,
+        "_BRIEF_ON_CPU",
+        {"xla_backend_optimization_level": 1, "xla_cpu_no_such_thing": True},
+    )
+    assert compilation._is_known("xla_backend_optimization_level", 1)
+    assert not compilation._is_known("xla_cpu_no_such_thing", True)
+    doubled = compilation.compiled(lambda x: 2 * x, "cpu", static=(), brief=True)
+    assert doubled(3) == 6
+
+
 # --- devices ------------------------------------------------------------
 
 ON_DEVICES = """
@@ -232,9 +245,13 @@ def test_any_number_of_devices_gives_the_same_bits(count, tmp_path, whole):
     devices, traces, columns = json.loads(done.stdout.splitlines()[-1])
     assert devices == count
     assert traces == {"start": 1, "advance": 1, "observe": 1}  # one compilation
-    assert columns == [dict(record.columns) for record in whole]
+    found = [
+        dataclasses.replace(record, columns=each)
+        for record, each in zip(whole, columns, strict=True)
+    ]
+    assert_same_runs(found, whole)
 
 
 def test_members_fewer_than_devices(tmp_path, whole):
     one = dataclasses.replace(GRID[3])
-    assert numbers([run(one, Store(tmp_path))]) == numbers(whole[3:4])
+    assert_same_runs([run(one, Store(tmp_path))], whole[3:4])

@@ -37,10 +37,23 @@ def compiled(
         donated: positions of arguments whose memory the results may take.
         brief: whether it runs for a short time only, so that compiling should be quick.
     """
-    options = _BRIEF_ON_CPU if brief else _ON_CPU
+    wanted = _BRIEF_ON_CPU if brief else _ON_CPU
+    options = {name: value for name, value in wanted.items() if _is_known(name, value)}
     return jax.jit(
         function,
         static_argnums=static,
         donate_argnums=donated,
         compiler_options=options if platform == "cpu" else None,
     )
+
+
+@functools.cache
+def _is_known(name: str, value: Any) -> bool:
+    """Whether this version of XLA has an option: newer ones drop the older code."""
+    try:
+        jax.jit(lambda: 0, compiler_options={name: value}).lower().compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "No such compile option" not in str(error):
+            raise
+        return False
+    return True

@@ -305,7 +305,8 @@ def members_per_batch(platform: str, members: int) -> int:
 
     An accelerator wants all at once. On CPU one at a time is as fast, within noise
     (`benchmarks/training.py --layouts`), and a run has the same bits whichever others
-    it is trained with, and on however many cores.
+    it is trained with, and on however many cores (JAX 0.10; later ones may round
+    otherwise where a core has a single member).
     """
     return 1 if platform == "cpu" else members
 
