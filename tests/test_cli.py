@@ -57,7 +57,8 @@ def test_run_stores_what_is_missing_and_then_nothing(book, word, capfd):
 
 def test_a_dry_run_estimates_and_runs_nothing(book, monkeypatch, capsys):
     monkeypatch.setattr(tiers, "measured_rate", lambda: 1e6)
-    assert book("run", "3", "--tier", "paper", "--dry-run") == 0
+    words = ("--tier", "paper", "--dry-run", "--together", "2")
+    assert book("run", "3", *words) == 0
     out = " ".join(capsys.readouterr().out.split())
     one = book.tier[0]
     flops = 2 * one.plan.flops_per_step * one.steps
