@@ -6,6 +6,7 @@ others stays small.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import functools
 import json
@@ -304,6 +305,14 @@ def child(script: str, *arguments: str, env: dict[str, str] | None = None) -> An
 def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="widthlab-bench-") as folder:
         yield Path(folder)
+
+
+def part_parser(doc: str | None, quick: str) -> argparse.ArgumentParser:
+    """Return the options that all parts have; `quick` says what a quick run leaves."""
+    made = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
+    made.add_argument("--quick", action="store_true", help=quick)
+    made.add_argument("--json", metavar="PATH", help="write the readings here, too")
+    return made
 
 
 def write_json(path: str | Path | None, report: Any) -> None:

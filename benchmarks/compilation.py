@@ -122,12 +122,10 @@ def cold_and_cached(what: str, platform: str) -> list[dict[str, Any]]:
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="the sweep only")
+    parser = common.part_parser(__doc__, quick="the sweep only")
     parser.add_argument("--chapter", default=CHAPTER, help="default %(default)s")
     parser.add_argument("--watch", metavar="WHAT", help="one process: sweep or chapter")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
 

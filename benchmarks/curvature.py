@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-from common import alternate, child, medians, table, write_json
+from common import alternate, child, medians, part_parser, table, write_json
 from widthlab import DataSpec, Experiment
 from widthlab.probes import Performance
 from widthlab.schedules import Schedule
@@ -108,10 +108,8 @@ def measure(name: str, repetitions: int) -> list[dict[str, Any]]:
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = part_parser(__doc__, quick="one network, less exact")
     parser.add_argument("--net", choices=NETS, help="one network only")
-    parser.add_argument("--quick", action="store_true", help="one network, less exact")
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
 

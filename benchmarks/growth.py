@@ -35,6 +35,7 @@ from common import (
     exponent,
     facts,
     medians,
+    part_parser,
     square_rates,
     table,
     write_json,
@@ -166,11 +167,9 @@ def on_these_devices(count: int, quick: bool) -> dict[str, Any]:
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="short, less exact")
+    parser = part_parser(__doc__, quick="short, less exact")
     parser.add_argument("--devices", type=int, help="time on so many devices only")
     parser.add_argument("--cores", type=int, help="the same, each device a CPU core")
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
 

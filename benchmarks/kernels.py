@@ -18,7 +18,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from common import alternate, child, medians, peak_bytes, table, timed, write_json
+from common import (
+    alternate,
+    child,
+    medians,
+    part_parser,
+    peak_bytes,
+    table,
+    timed,
+    write_json,
+)
 from widthlab import DataSpec, kernels, parametrization
 from widthlab.model import MLP, Shape
 
@@ -103,10 +112,8 @@ def line(name: str) -> dict[str, Any]:
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = part_parser(__doc__, quick="two lines only")
     parser.add_argument("--line", choices=LINES, help="measure one line, print as JSON")
-    parser.add_argument("--quick", action="store_true", help="two lines only")
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
 

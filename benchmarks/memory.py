@@ -118,12 +118,10 @@ def all_readings(platform: str, quick: bool, folder: str) -> list[dict[str, Any]
 
 
 def command_line() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one network only")
+    parser = common.part_parser(__doc__, quick="one network only")
     parser.add_argument("--side", choices=SIDES, help="one process, with --width ...")
     parser.add_argument("--width", type=int)
     parser.add_argument("--members", type=int, help="0 trains nothing")
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     return parser.parse_args()
 
 

@@ -31,6 +31,7 @@ from common import (
     Turn,
     facts,
     medians,
+    part_parser,
     scratch,
     square_rates,
     table,
@@ -216,14 +217,13 @@ def report_of(case: Case, turns: Sequence[Turn]) -> dict[str, Any]:
 
 def command_line() -> argparse.Namespace:
     named = {case.name: case for case in cases()}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = part_parser(__doc__, quick="short, less exact")
     parser.add_argument(
         "--case",
         choices=named,
         metavar="NAME",
         help=f"measure only this line; one of {', '.join(named)}",
     )
-    parser.add_argument("--quick", action="store_true", help="short, less exact")
     parser.add_argument("--layouts", action="store_true", help="compare layouts only")
     parser.add_argument(
         "--patience",
@@ -232,7 +232,6 @@ def command_line() -> argparse.Namespace:
         metavar="SECONDS",
         help="how long to wait, in all, for other processes (default %(default).0f)",
     )
-    parser.add_argument("--json", metavar="PATH", help="write the readings here, too")
     options = parser.parse_args()
     options.cases = [named[options.case]] if options.case else cases()
     if options.quick and not options.case:

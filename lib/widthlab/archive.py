@@ -18,12 +18,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from widthlab.experiment import Experiment
-from widthlab.records import Record
+from widthlab.records import COLUMNS, Record
 from widthlab.store import digest, write_durably
 from widthlab.sweeps import TOGETHER, finish
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 TABLE, SIDECAR = "runs.parquet", "runs.json"
 _FORMAT = 1
 _DIGITS = 8  # enough for float32, in which these runs are computed
-_COLUMNS = ("step", "layer", "quantity", "value")
 
 
 class ArchiveError(ValueError):
@@ -75,7 +74,8 @@ class Archive:
 
     def add(self, *records: Record) -> None:
         """Write records beside those that are there, or in their place."""
-        together = self.records() | {record.experiment: record for record in records}
+        new = {record.experiment: _rounded(record) for record in records}
+        together = self.records() | new
         _write(Path(self.path), together.values())
 
     def run(
@@ -164,12 +164,10 @@ def _read(folder: Path, *stamps: int) -> dict[Experiment, Record]:
 def _record(facts: dict[str, Any], rows: pd.DataFrame | None, name: str) -> Record:
     if rows is None:
         raise ValueError(f"run {name} has no rows")
-    columns = {column: rows[column].tolist() for column in _COLUMNS}
+    columns = {column: rows[column].tolist() for column in COLUMNS}
     if _checksum(columns) != facts["sha256"]:
         raise ValueError(f"the rows of run {name} are not those that were written")
-    experiment = Experiment.from_json(facts["experiment"])
-    stops = (facts["diverged_at"], facts["stopped_at"])
-    return Record(experiment, columns, *stops, facts["provenance"])
+    return Record.from_json(facts | {"columns": columns})
 
 
 def _write(folder: Path, records: Iterable[Record]) -> None:
@@ -190,14 +188,12 @@ def _write(folder: Path, records: Iterable[Record]) -> None:
 
 def _facts(record: Record) -> dict[str, Any]:
     everything = record.to_json()
-    columns = everything.pop("columns")
-    rounded = [_rounded(value) for value in columns["value"]]
-    return everything | {"sha256": _checksum(columns | {"value": rounded})}
+    return everything | {"sha256": _checksum(everything.pop("columns"))}
 
 
 def _checksum(columns: Mapping[str, list[Any]]) -> str:
     """SHA-256 of a run's rows, in which NaN and infinity are themselves."""
-    text = json.dumps([columns[name] for name in _COLUMNS])
+    text = json.dumps([columns[name] for name in COLUMNS])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -205,12 +201,11 @@ def _table(named: Iterable[tuple[str, Record]]) -> bytes:
     import numpy as np
     import pandas as pd
 
-    columns: dict[str, list[Any]] = {name: [] for name in ("run", *_COLUMNS)}
+    columns: dict[str, list[Any]] = {name: [] for name in ("run", *COLUMNS)}
     for name, record in named:
         columns["run"] += [name] * len(record.columns["step"])
-        for column in _COLUMNS:
+        for column in COLUMNS:
             columns[column] += record.columns[column]
-    columns["value"] = [_rounded(value) for value in columns["value"]]
     table = pd.DataFrame(columns).astype(
         {
             "run": "category",
@@ -223,5 +218,7 @@ def _table(named: Iterable[tuple[str, Record]]) -> bytes:
     return table.to_parquet(index=False, compression="zstd")
 
 
-def _rounded(value: float) -> float:
-    return float(f"{value:.{_DIGITS}g}")
+def _rounded(record: Record) -> Record:
+    """Keep the digits that mean something; what was read back has no others."""
+    values = [float(f"{value:.{_DIGITS}g}") for value in record.columns["value"]]
+    return replace(record, columns={**record.columns, "value": values})

@@ -66,10 +66,10 @@ def glance(chapter: str) -> Any:
 
 def paper_tier(chapter: str) -> Archive:
     """Return the stored records of a chapter's paper tier; maybe none yet."""
-    from widthlab.archive import Archive
     from widthlab.book.chapters import find_root
+    from widthlab.tiers import archive
 
-    return Archive(find_root(Path.cwd()) / "results" / chapter)
+    return archive(find_root(Path.cwd()), chapter)
 
 
 def publish(*judgements: Judgement) -> None:

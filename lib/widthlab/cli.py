@@ -119,7 +119,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.tier == "live":
         _run_live(root, chapter, options)
         return
-    from widthlab.tiers import paper_tier, stored
+    from widthlab.tiers import archive, paper_tier
 
     specs = paper_tier(chapter)
     if not specs:
@@ -127,13 +127,14 @@ def _run(options: argparse.Namespace) -> None:
             f"{chapter} has no paper tier; the chapter says why. Its live tier: "
             f"widthlab run {options.chapter}"
         )
-    have = stored(root, chapter)
+    kept = archive(root, chapter)
+    have = kept.records()
     missing = [spec for spec in specs if spec not in have]
     print(f"{chapter}, paper tier: {len(specs) - len(missing)} of {len(specs)} runs")
     if options.dry_run:
         _estimate(missing, options)
     elif missing:
-        _run_paper(root / "results" / chapter, specs, len(missing), options)
+        _run_paper(kept, specs, len(missing), options)
 
 
 def _run_live(root: Path, chapter: str, options: argparse.Namespace) -> None:
@@ -147,11 +148,9 @@ def _run_live(root: Path, chapter: str, options: argparse.Namespace) -> None:
 
 
 def _run_paper(
-    folder: Path, specs: Sequence[Any], missing: int, options: argparse.Namespace
+    kept: Any, specs: Sequence[Any], missing: int, options: argparse.Namespace
 ) -> None:
     from tqdm import tqdm
-
-    from widthlab.archive import Archive
 
     terminal = sys.stderr.isatty()
     bar = tqdm(
@@ -163,14 +162,14 @@ def _run_paper(
         dynamic_ncols=terminal,
     )
     with bar, _executor(options) as executor:
-        added = Archive(folder).run(
+        added = kept.run(
             specs,
             minutes=options.minutes,
             executor=executor,
             together=options.together,
             done=lambda finished, _: _advance(bar, finished),
         )
-    print(f"{added} run(s) added to {folder}")
+    print(f"{added} run(s) added to {kept.path}")
 
 
 def _advance(bar: Any, finished: int) -> None:

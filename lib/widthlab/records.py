@@ -11,6 +11,9 @@ from widthlab.experiment import Experiment
 if TYPE_CHECKING:
     import pandas as pd
 
+COLUMNS = ("step", "layer", "quantity", "value")
+"""Columns of a record's table, in this order."""
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -18,7 +21,7 @@ class Record:
 
     Attributes:
         experiment: the specification.
-        columns: the table by columns: step, layer, quantity, value.
+        columns: the table by columns, those of `COLUMNS`.
         diverged_at: step whose loss or gradient was not finite, or None.
         stopped_at: step at which the loss fell below `stop_below`, or None.
         provenance: versions, device, time and hashes behind the numbers.
@@ -36,8 +39,7 @@ class Record:
         import pandas as pd
 
         # In this order, which the store's sorted JSON does not keep.
-        columns = ["step", "layer", "quantity", "value"]
-        return pd.DataFrame(dict(self.columns), columns=columns)
+        return pd.DataFrame(dict(self.columns), columns=list(COLUMNS))
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""

@@ -236,6 +236,14 @@ def _smaller(piece: _Ensemble, error: Exception) -> list[_Ensemble]:
     return list(_pieces(specs, min(most, len(piece) - 1)))
 
 
+def by_program(experiments: Iterable[Experiment]) -> list[list[Experiment]]:
+    """Group runs by the compiled program that they share, in order of appearance."""
+    groups: dict[Any, list[Experiment]] = {}
+    for spec in experiments:
+        groups.setdefault(spec.program, []).append(spec)
+    return list(groups.values())
+
+
 def cells(
     experiments: Sequence[Experiment],
     together: int,
@@ -256,10 +264,8 @@ def cells(
     """
     if together < 1:
         raise ValueError(f"together is {together}; a cell has at least one run")
-    groups: dict[Any, list[Experiment]] = {}
-    for spec in experiments:
-        groups.setdefault(spec.program, []).append(spec)
-    cut = [list(_pieces(group, together, fill_up)) for group in groups.values()]
+    groups = by_program(experiments)
+    cut = [list(_pieces(group, together, fill_up)) for group in groups]
     if in_order:
         place = {spec: index for index, spec in enumerate(experiments)}
         return sorted(itertools.chain(*cut), key=lambda cell: place[_filled(cell)[0]])

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from widthlab.archive import Archive
 from widthlab.experiment import Experiment
+from widthlab.records import Record
+from widthlab.sweeps import by_program
 
 _GUESS = 0.5  # share of the large product's rate that training reaches, about
 
@@ -58,10 +61,7 @@ def costs(experiments: Iterable[Experiment]) -> list[Cost]:
 
     Numbers follow from the specifications alone; nothing is loaded or compiled.
     """
-    groups: dict[Any, list[Experiment]] = {}
-    for spec in experiments:
-        groups.setdefault(spec.program, []).append(spec)
-    return [_cost(specs) for specs in groups.values()]
+    return [_cost(specs) for specs in by_program(experiments)]
 
 
 def _cost(specs: Sequence[Experiment]) -> Cost:
@@ -106,8 +106,11 @@ def measured_rate(seconds: float = 1.0) -> float:
     return _GUESS * scale * 2 * size**3 / best
 
 
-def stored(root: Path, chapter: str) -> dict[Experiment, Any]:
-    """Return the stored records of a chapter's paper tier, by specification."""
-    from widthlab.archive import Archive
+def archive(root: Path, chapter: str) -> Archive:
+    """Return where a chapter's paper tier is stored; maybe nothing is yet."""
+    return Archive(root / "results" / chapter)
 
-    return Archive(root / "results" / chapter).records()
+
+def stored(root: Path, chapter: str) -> dict[Experiment, Record]:
+    """Return the stored records of a chapter's paper tier, by specification."""
+    return archive(root, chapter).records()
