@@ -1,0 +1,11 @@
+"""Sphinx extension of the book's site: what its pages make from the results at build.
+
+Each module adds its own directives, nodes and scripts in a `setup` of its own.
+"""
+
+from typing import Any
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register what the modules of this package add."""
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
