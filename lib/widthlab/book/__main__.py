@@ -9,6 +9,7 @@ from pathlib import Path
 from widthlab.book import commands, pages
 from widthlab.book.chapters import BookError, find_root
 from widthlab.book.map import write_map
+from widthlab.book.new import new_chapter
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +33,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write_map(root)
         elif options.command == "html":
             pages.html(root)
+        elif options.command == "new":
+            new_chapter(
+                root,
+                options.name,
+                title=options.title,
+                paper=options.paper,
+                claims=options.claims,
+            )
     except BookError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -56,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_parser("scoreboard", help="write scoreboard.md from the claims")
     command.add_parser("map", help="write what the map takes from the library")
     command.add_parser("html", help="render the site into _build/html")
+    new = command.add_parser("new", help="begin a chapter from the template")
+    new.add_argument("name", help="as 06-my-paper")
+    new.add_argument("--title", help="its heading")
+    new.add_argument("--paper", metavar="KEY", help="of the paper in references.bib")
+    new.add_argument(
+        "--claims", metavar="LETTERS", help="what ids of claims begin with, as mp"
+    )
     return parser
 
 
