@@ -183,7 +183,7 @@ def test_what_is_marked_stays_out_of_the_code(book):
     assert len(marked) > 5 and all(line.startswith(MARK) for line in marked)
 
 
-def test_make_asks_for_a_name():
+def test_make_hands_name_and_title_on():
     command = ["make", "-n", "chapter", "NAME=03-my-paper", "TITLE=It's mine"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert """new "03-my-paper" --title "It's mine\"""" in shown.stdout
