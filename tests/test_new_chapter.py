@@ -183,6 +183,13 @@ def test_what_is_marked_stays_out_of_the_code(book):
     assert len(marked) > 5 and all(line.startswith(MARK) for line in marked)
 
 
+@pytest.mark.parametrize("chapter", read_chapters(ROOT), ids=lambda c: c.name)
+def test_no_chapter_of_the_book_is_left_unfinished(chapter):
+    text = chapter.source.read_text(encoding="utf-8")
+    left = [number for number, line in enumerate(text.splitlines(), 1) if MARK in line]
+    assert not left, f"{chapter.source.name}: lines {left} begin with {MARK!r}"
+
+
 def test_make_hands_name_and_title_on():
     command = ["make", "-n", "chapter", "NAME=03-my-paper", "TITLE=It's mine"]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -121,20 +121,21 @@ def blocks(kind):
     return re.findall(rf"^```{kind}\n(.*?)\n```$", text, re.M | re.S)
 
 
-def shows(block, texts):
-    """Whether a text has the lines of a block, but for 0.02 in decimals."""
-    wanted, lines = block.splitlines(), texts.splitlines()
-    windows = (lines[i : i + len(wanted)] for i in range(len(lines)))
-    return any(
-        [DECIMAL.sub("#", line).split() for line in window]
-        == [DECIMAL.sub("#", line).split() for line in wanted]
-        and decimals(window) == pytest.approx(decimals(wanted), abs=0.02)
-        for window in windows
-    )
+def shows(block, text):
+    """Whether a text has the words of a block in a row, decimals to within 0.02."""
+    wanted, words = block.split(), text.split()
+    windows = (words[i : i + len(wanted)] for i in range(len(words)))
+    return any(alike(wanted, window) for window in windows)
 
 
-def decimals(lines):
-    return [float(number) for line in lines for number in DECIMAL.findall(line)]
+def alike(wanted, found):
+    return [DECIMAL.sub("#", word) for word in found] == [
+        DECIMAL.sub("#", word) for word in wanted
+    ] and decimals(found) == pytest.approx(decimals(wanted), abs=0.02)
+
+
+def decimals(words):
+    return [float(number) for word in words for number in DECIMAL.findall(word)]
 
 
 def test_the_tutorial_shows_what_the_template_prints(begun, notebook):

@@ -165,7 +165,7 @@ def _what_next(root: Path, chosen: Identity, marks: int) -> Iterator[str]:
     """Say what was done and what the author does now."""
     yield (
         f"chapters/{chosen.name}.md is a copy of the template, and chapter "
-        f"{chosen.number} in _toc.yml. Its first claim is {chosen.claims}.C1."
+        f"{chosen.number} in _toc.yml.\nIts first claim is {chosen.claims}.C1."
     )
     bibliography = root / "references.bib"
     entries = bibliography.read_text("utf-8") if bibliography.exists() else ""
