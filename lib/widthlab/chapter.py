@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,50 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from widthlab.archive import Archive
+
+
+def begin(name: str) -> None:
+    """Go to the chapters' folder if need be, and say what this chapter takes.
+
+    Jupyter starts a notebook where it lies, Colab elsewhere. There the book is the one
+    that this library was installed from.
+
+    Raises:
+        BookError: the book is neither here nor where the library is.
+    """
+    from widthlab.book.chapters import BookError
+
+    here = Path.cwd()
+    if _book_of(here, name) is None:
+        root = _book_of(Path(__file__).resolve().parent, name)
+        if root is None:
+            raise BookError(
+                f"The book with the chapter {name} is neither at {here} or above nor "
+                "where widthlab was installed from. Start Jupyter in a clone of its "
+                "repository, or install the library from one with pip install -e."
+            )
+        os.chdir(root / "chapters")
+    print(cost(name))
+
+
+def _book_of(start: Path, name: str) -> Path | None:
+    """Return the nearest folder at or above `start` with this chapter's text."""
+    text = Path("chapters") / f"{name}.md"
+    return next((f for f in (start, *start.parents) if (f / text).exists()), None)
+
+
+def cost(name: str) -> str:
+    """Say what a chapter took when it was last executed, in halves of a minute."""
+    from widthlab.book.chapters import find_root
+    from widthlab.book.commands import TIMINGS
+
+    path = find_root(Path.cwd()) / TIMINGS
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if name not in recorded:
+        return f"{name} has not been timed yet."
+    minutes = max(round(recorded[name]["total"] / 30) / 2, 0.5)
+    cells = len(recorded[name]["cells"])
+    return f"{cells} code cells, about {minutes:g} minutes on two CPU cores"
 
 
 def circumstances(seeds: int) -> str:
