@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,9 +31,14 @@ def begin(name: str) -> None:
     """
     from widthlab.book.chapters import BookError
 
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        # Colab has plugins for GPUs, of another version than the JAX that we need. They
+        # are loaded all the same, and what they then report is of no concern here.
+        for plugins in ("jax._src.xla_bridge", "jax_plugins"):
+            logging.getLogger(plugins).setLevel(logging.CRITICAL)
     here = Path.cwd()
     if _book_of(here, name) is None:
-        root = _book_of(Path(__file__).resolve().parent, name)
+        root = _book_of(Path(__file__).parent, name)
         if root is None:
             raise BookError(
                 f"The book with the chapter {name} is neither at {here} or above nor "

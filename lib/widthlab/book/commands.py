@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from widthlab.book.address import CONFIG, address_problems
 from widthlab.book.chapters import (
     BookError,
     Chapter,
@@ -144,6 +145,8 @@ def status(root: Path) -> None:
         problems.append(f"{SCOREBOARD} is not what {CLAIMS} says: run make execute")
     if (root / MAP).exists() and not map_is_current(root):
         problems.append("the map's data are not the library's: run make map")
+    if (root / CONFIG).exists():
+        problems += address_problems(root)
     if problems:
         raise BookError("Not fit to publish:\n  " + "\n  ".join(problems))
     print("Every chapter matches its source and was executed in one clean run.")
