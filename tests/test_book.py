@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import io
-import json
 import os
 import shutil
 import signal
@@ -30,6 +29,7 @@ from widthlab.book.chapters import (
     read_source,
 )
 from widthlab.book.execution import CellError, kernel_environment, run_notebook
+from widthlab.book.executions import read_executions
 from widthlab.book.progress import Progress, Step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,8 +133,7 @@ def test_execute_writes_a_chapter_fit_to_publish(executed):
     assert judgement.verdict == "reproduced"
     assert "small.C1" in (executed / "scoreboard.md").read_text()
     assert list(notebook.metadata) == ["kernelspec", "language_info"]
-    timings = json.loads((executed / commands.TIMINGS).read_text())
-    assert len(timings["01-small"]["cells"]) == 3
+    assert len(read_executions(executed)["01-small"].cells) == 3
     commands.status(executed)
 
 
