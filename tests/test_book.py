@@ -18,6 +18,7 @@ from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from widthlab.book import commands, pages
 from widthlab.book.__main__ import main
+from widthlab.book.address import read_address
 from widthlab.book.chapters import (
     BookError,
     Chapter,
@@ -336,6 +337,11 @@ def test_site_is_built_and_a_warning_fails_it(executed, capsys):
     pages.html(executed)
     page = (executed / "_build" / "html" / "chapters" / "01-small.html").read_text()
     assert "small.C1 reproduced" in page
+    here = read_address(executed)
+    for address in (here.binder, here.colab):
+        assert f'href="{address("chapters/01-small.ipynb")}"' in page
+    other = (executed / "_build" / "html" / "index.html").read_text()
+    assert "mybinder" not in other and "colab" not in other
     index = executed / "index.md"
     index.write_text("# A small book\n\n[nowhere](no-such-page.md)\n")
     with pytest.raises(BookError, match="without warnings"):

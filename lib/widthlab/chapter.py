@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
@@ -37,7 +36,8 @@ def begin(name: str) -> None:
         for plugins in ("jax._src.xla_bridge", "jax_plugins"):
             logging.getLogger(plugins).setLevel(logging.CRITICAL)
     here = Path.cwd()
-    if _book_of(here, name) is None:
+    root = _book_of(here, name)
+    if root is None:
         root = _book_of(Path(__file__).parent, name)
         if root is None:
             raise BookError(
@@ -46,7 +46,7 @@ def begin(name: str) -> None:
                 "repository, or install the library from one with pip install -e."
             )
         os.chdir(root / "chapters")
-    print(cost(name))
+    print(cost(root, name))
 
 
 def _book_of(start: Path, name: str) -> Path | None:
@@ -55,18 +55,21 @@ def _book_of(start: Path, name: str) -> Path | None:
     return next((f for f in (start, *start.parents) if (f / text).exists()), None)
 
 
-def cost(name: str) -> str:
-    """Say what a chapter took when it was last executed, in halves of a minute."""
-    from widthlab.book.chapters import find_root
-    from widthlab.book.commands import TIMINGS
+def cost(root: Path, name: str) -> str:
+    """Say how many cells a chapter has, and how long they took when last executed.
 
-    path = find_root(Path.cwd()) / TIMINGS
-    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if name not in recorded:
-        return f"{name} has not been timed yet."
-    minutes = max(round(recorded[name]["total"] / 30) / 2, 0.5)
-    cells = len(recorded[name]["cells"])
-    return f"{cells} code cells, about {minutes:g} minutes on two CPU cores"
+    In halves of a minute, so that it does not change with every execution.
+    """
+    from widthlab.book.executions import read_executions
+
+    text = (root / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+    cells = text.count("\n```{code-cell}")
+    last = read_executions(root).get(name)
+    if last is None:
+        return f"{cells} code cells; how long they take was never recorded"
+    minutes = max(round(last.seconds / 30) / 2, 0.5)
+    where = "" if last.device is None else f" on {last.place}"
+    return f"{cells} code cells, about {minutes:g} minutes{where}"
 
 
 def circumstances(seeds: int) -> str:

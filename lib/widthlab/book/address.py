@@ -1,17 +1,18 @@
-r"""The book's one address: where it is written, who repeats it, and how it moves.
+"""The book's one address: where it is written, who repeats it, and how it moves.
 
-``_config.yml`` holds it: `repository.url`, `repository.branch` and `html.baseurl`. Links
+``_config.yml`` holds it: `repository.url`, `repository.branch`, `html.baseurl`. Links
 to Binder and Colab, the chapters' first cells and citations have to repeat it. `move`
 writes another address everywhere; `address_problems` names the files that disagree.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from widthlab.book import pages
 from widthlab.book.chapters import BookError, canonical
+from widthlab.book.executions import EXECUTIONS, file_sha256
 
 CONFIG = Path("_config.yml")
 PLACES = (
@@ -131,11 +132,23 @@ def move(root: Path, url: str, site: str | None = None) -> Address:
     """Write another address in every place that has the old one; return it."""
     old = read_address(root)
     new = replace(parse(url, site=site), branch=old.branch)
+    digests = {}
     for path, text in list(_rewritten(root, old, new)):
+        before = file_sha256(path)
         pages.replace(path, text)
+        digests[before] = file_sha256(path)
         print(f"{path.relative_to(root)}: rewritten")
+    _update_digests(root / EXECUTIONS, digests)
     print(f"The book is at {new.repository}, its site at {new.site}")
     return new
+
+
+def _update_digests(path: Path, digests: Mapping[str, str]) -> None:
+    """Let the record of executions know the chapters again: what runs is the same."""
+    if digests and path.exists():
+        text = path.read_text(encoding="utf-8")
+        known = re.compile("|".join(digests))
+        pages.replace(path, known.sub(lambda match: digests[match.group()], text))
 
 
 def address_problems(root: Path) -> list[str]:
