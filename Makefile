@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map chapter
+.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map chapter address
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -40,6 +40,8 @@ help:
 	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
 	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
+	@echo "  make address     authors: say where the book is published, or move it with"
+	@echo "                   URL=https://github.com/OWNER/REPOSITORY (SITE=https://... if elsewhere)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
 	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"
 	@echo "                   benchmarks/); writes library/speed.md (AGAIN=1 to begin anew)"
@@ -100,7 +102,16 @@ chapter: $(STAMP)
 map: $(STAMP)
 	@$(BOOK) map
 
+address: $(STAMP)
+	@$(BOOK) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)') $(if $(CHECK),--check)
+
+# Binder gets the same versions, of fewer packages: no tests, no site. UPGRADE=1 takes the
+# newest versions allowed instead of keeping those that are locked.
+COMPILE := $(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
+  --custom-compile-command "make lock" --quiet
+
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \
-	  --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
-	  --quiet -o requirements.lock
+	$(COMPILE) pyproject.toml --extra book --extra test $(if $(UPGRADE),--upgrade) \
+	  -o requirements.lock
+	printf 'editables\nhatchling\n' | $(COMPILE) pyproject.toml - --no-annotate \
+	  --constraint requirements.lock $(if $(UPGRADE),--upgrade) -o binder/requirements.txt
