@@ -44,6 +44,7 @@ class Identity:
             self.paper,
             f"cite-chapter-{self.number}",
             f"chapter {self.number}}}",
+            f"widthlab run {self.number}`",
             f"{self.claims}.C",
             f"({self.claims}-c",
             f"2026{self.claims},",
