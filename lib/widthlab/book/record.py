@@ -18,7 +18,7 @@ from typing import Any
 
 from widthlab.archive import SIDECAR, TABLE
 from widthlab.book import bibliography
-from widthlab.book.chapters import Chapter
+from widthlab.book.chapters import BookError, Chapter
 from widthlab.book.executions import LOCK, Execution, file_sha256, read_executions
 from widthlab.book.pages import CLAIMS, read_claims
 from widthlab.claims import Judgement
@@ -97,6 +97,11 @@ def stored_runs(root: Path, chapter: Chapter) -> dict[str, Any] | None:
 def _papers(root: Path, judged: Sequence[Judgement]) -> list[dict[str, Any]]:
     keys = dict.fromkeys(judgement.claim.paper for judgement in judged)
     entries = bibliography.read_references(root).entries
+    if missing := [key for key in keys if key not in entries]:
+        raise BookError(
+            f"{bibliography.REFERENCES} has no entry {', '.join(missing)}, which claims "
+            "name as their paper: add it, with what was checked at the source."
+        )
     return [bibliography.describe(entries[key]) for key in keys]
 
 
