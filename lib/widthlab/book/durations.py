@@ -156,7 +156,7 @@ def paper(root: Path) -> str:
             hours = "" if found.hours is None else f"about {found.hours:,.0f} h"
             rows.append(
                 (
-                    link(root, chapter),
+                    link(root, chapter, short=True),
                     f"{found.missing} runs",
                     f"{found.flops:.1e}",
                     rate,
@@ -164,7 +164,7 @@ def paper(root: Path) -> str:
                     f"`make paper CHAPTER={place}`",
                 )
             )
-    head = ("chapter", "missing", "operations", "stored runs reached", "estimate", "")
+    head = ("of", "missing", "operations", "stored runs reached", "estimate", "")
     return table(head, rows)
 
 

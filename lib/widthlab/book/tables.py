@@ -25,11 +25,12 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *map(markdown_row, rows), ""])
 
 
-def link(root: Path, chapter: Chapter) -> str:
+def link(root: Path, chapter: Chapter, *, short: bool = False) -> str:
     """Return a link from a page at the root to a chapter, by number and title."""
     path = chapter.folder.relative_to(root) / chapter.name
     suffix = ".ipynb" if chapter.notebook.exists() else ".md"
-    text = f"{number(root, chapter)}. {title(chapter)}"
+    place = number(root, chapter)
+    text = f"chapter {place}" if short else f"{place}. {title(chapter)}"
     return f"[{text}]({path.as_posix()}{suffix})"
 
 
@@ -68,14 +69,14 @@ def _trained(found: Execution | None) -> str:
 
 
 def verdicts(judged: Iterable[Judgement], chapter: str, tier: str) -> str:
-    """Count a chapter's verdicts in one tier, "7 ✓ 1 ◐"; nothing if it has none."""
+    """Count a chapter's verdicts in one tier, "7 ✓, 1 ◐"; nothing if it has none."""
     mine = [
         judgement.verdict
         for judgement in judged
         if (judgement.claim.chapter, judgement.claim.tier) == (chapter, tier)
     ]
-    symbols = [f"{mine.count(v)} {v.badge.split()[0]}" for v in Verdict if v in mine]
-    return "\N{NO-BREAK SPACE} ".join(symbols)
+    counts = [(mine.count(v), v.badge.split()[0]) for v in Verdict if v in mine]
+    return ", ".join(f"{count}\N{NO-BREAK SPACE}{symbol}" for count, symbol in counts)
 
 
 def stored(root: Path) -> str:
@@ -206,8 +207,8 @@ def slowest(root: Path) -> str:
             zip(cells, seconds, strict=True), start=1
         ):
             where = f"{place} of {len(cells)}"
-            row = (link(root, chapter), heading, where, f"{took:.0f} s")
+            row = (link(root, chapter, short=True), heading, where, f"{took:.0f} s")
             rows.append((took, row))
     rows.sort(key=lambda row: -row[0])
-    head = ("chapter", "section", "code cell", "took")
+    head = ("in", "section", "code cell", "took")
     return table(head, [row for _, row in rows[:_SLOWEST]])
