@@ -3,7 +3,8 @@
     python tests/run.py [--record] [STAGE ...]
 
 With --record, the seconds of a complete run in which all passed are written to
-results/checks.json, from which the page on durations is made. A stage that fails does not hide those after it; the exit status is 0 if all passed.
+results/checks.json, from which the page *Status* takes them. A stage that fails does
+not hide those after it; the exit status is 0 if all passed.
 """
 
 import json

@@ -55,9 +55,9 @@ def read_references(root: Path) -> BibliographyData:
 
 
 def plain(text: str) -> str:
-    """Return a field of a bibliography without its TeX.
+    r"""Return a field of a bibliography without its TeX.
 
-    >>> plain(r"{MLPs} by L{\\'e}na{\\"i}c")
+    >>> plain(r"{MLPs} by L{\'e}na{\"i}c")
     'MLPs by Lénaïc'
     """
     from pybtex.richtext import Text
@@ -82,8 +82,9 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def _full_name(person: Any) -> str:
-    parts = person.first_names, person.middle_names, person.prelast_names
-    return " ".join(sum((*parts, person.last_names, person.lineage_names), []))
+    given = [*person.first_names, *person.middle_names]
+    family = [*person.prelast_names, *person.last_names, *person.lineage_names]
+    return " ".join(given + family)
 
 
 def number(root: Path, chapter: Chapter) -> int:

@@ -100,9 +100,9 @@ def _shares(machine: Mapping[str, Any]) -> Iterator[str]:
         middle = squares[len(squares) // 2]
         yield (
             f"- **Training.** {on}, a large float32 product of matrices ran at about "
-            f"{middle:.0f} GFLOP/s (the median of {len(squares)} readings), and training "
-            f"at {min(rates):.2f} to {max(rates):.2f} of that rate, depending on width "
-            "and batch: more where networks are wider."
+            f"{middle:.0f} GFLOP/s (the median of {len(squares)} readings), and "
+            f"training at {min(rates):.2f} to {max(rates):.2f} of that rate, depending "
+            "on width and batch: more where networks are wider."
         )
 
 

@@ -99,8 +99,8 @@ def _papers(root: Path, judged: Sequence[Judgement]) -> list[dict[str, Any]]:
     entries = bibliography.read_references(root).entries
     if missing := [key for key in keys if key not in entries]:
         raise BookError(
-            f"{bibliography.REFERENCES} has no entry {', '.join(missing)}, which claims "
-            "name as their paper: add it, with what was checked at the source."
+            f"{bibliography.REFERENCES} has no entry {', '.join(missing)}, which "
+            "claims name as their paper: add it, with what was checked at the source."
         )
     return [bibliography.describe(entries[key]) for key in keys]
 

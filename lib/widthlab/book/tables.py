@@ -76,7 +76,7 @@ def verdicts(judged: Iterable[Judgement], chapter: str, tier: str) -> str:
         if (judgement.claim.chapter, judgement.claim.tier) == (chapter, tier)
     ]
     counts = [(mine.count(v), v.badge.split()[0]) for v in Verdict if v in mine]
-    return ", ".join(f"{count}\N{NO-BREAK SPACE}{symbol}" for count, symbol in counts)
+    return ", ".join(f"{count}&nbsp;{symbol}" for count, symbol in counts)
 
 
 def stored(root: Path) -> str:
