@@ -15,7 +15,7 @@ from widthlab.book.chapters import BookError, Chapter, read_chapters
 from widthlab.book.pages import CLAIMS, read_claims
 
 if TYPE_CHECKING:
-    from pybtex.database import BibliographyData, Entry
+    from pybtex.database import BibliographyData
 
 REFERENCES = Path("references.bib")
 _FENCE = re.compile(r"^\s*(```|~~~|:::)")
@@ -65,7 +65,7 @@ def plain(text: str) -> str:
     return Text.from_latex(text).render_as("text")
 
 
-def describe(entry: Entry) -> dict[str, Any]:
+def describe(entry: Any) -> dict[str, Any]:
     """Say in plain values what a paper is: title, authors, year, venue, DOI, arXiv."""
     fields = {key.lower(): plain(value) for key, value in entry.fields.items()}
     venue = fields.get("journal") or fields.get("booktitle")
