@@ -88,7 +88,10 @@ def test_executions_are_kept_apart_and_replaced(tmp_path):
     write_execution(tmp_path, "02-b", first)
     write_execution(tmp_path, "01-a", first)
     again = Execution(
-        seconds=2.0, cells=(2.0,), date="2026-01-01T00:00:00+00:00", data=[{"name": "x"}]
+        seconds=2.0,
+        cells=(2.0,),
+        date="2026-01-01T00:00:00+00:00",
+        runs=1,
     )
     write_execution(tmp_path, "02-b", again)
     assert read_executions(tmp_path) == {"01-a": first, "02-b": again}

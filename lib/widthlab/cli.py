@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("chapter", nargs="?", help="of one chapter")
     claims.set_defaults(command=_claims)
 
+    record = commands.add_parser(
+        "record", help="a chapter's reproduction record, as JSON"
+    )
+    record.add_argument("chapter", help="its name or number, as 3")
+    record.set_defaults(command=_record)
+
     data = commands.add_parser("data", help="data sets")
     fetch = data.add_subparsers(required=True, metavar="fetch").add_parser(
         "fetch", help="download a data set, or check the files that are there"
@@ -264,7 +270,7 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-# --- status, claims, data
+# --- status, claims, record, data
 
 
 def _status(options: argparse.Namespace) -> None:
@@ -304,6 +310,15 @@ def _claims(options: argparse.Namespace) -> None:
     only = _chapter(root, options.chapter) if options.chapter else ""
     judged = read_claims(root / CLAIMS)
     print(scoreboard_text([j for j in judged if j.claim.chapter.startswith(only)]))
+
+
+def _record(options: argparse.Namespace) -> None:
+    from widthlab.book.record import record_text
+
+    root = find_root(options.root)
+    name = _chapter(root, options.chapter)
+    (chapter,) = (one for one in read_chapters(root) if one.name == name)
+    print(record_text(root, chapter), end="")
 
 
 def _fetch(options: argparse.Namespace) -> None:

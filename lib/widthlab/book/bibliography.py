@@ -15,7 +15,7 @@ from widthlab.book.chapters import BookError, Chapter, read_chapters
 from widthlab.book.pages import CLAIMS, read_claims
 
 if TYPE_CHECKING:
-    from pybtex.database import BibliographyData, Entry
+    from pybtex.database import BibliographyData
 
 REFERENCES = Path("references.bib")
 _FENCE = re.compile(r"^\s*(```|~~~|:::)")
@@ -55,9 +55,9 @@ def read_references(root: Path) -> BibliographyData:
 
 
 def plain(text: str) -> str:
-    """Return a field of a bibliography without its TeX.
+    r"""Return a field of a bibliography without its TeX.
 
-    >>> plain(r"{MLPs} by L{\\'e}na{\\"i}c")
+    >>> plain(r"{MLPs} by L{\'e}na{\"i}c")
     'MLPs by Lénaïc'
     """
     from pybtex.richtext import Text
@@ -65,7 +65,7 @@ def plain(text: str) -> str:
     return Text.from_latex(text).render_as("text")
 
 
-def describe(entry: Entry) -> dict[str, Any]:
+def describe(entry: Any) -> dict[str, Any]:
     """Say in plain values what a paper is: title, authors, year, venue, DOI, arXiv."""
     fields = {key.lower(): plain(value) for key, value in entry.fields.items()}
     venue = fields.get("journal") or fields.get("booktitle")
@@ -82,8 +82,9 @@ def describe(entry: Entry) -> dict[str, Any]:
 
 
 def _full_name(person: Any) -> str:
-    parts = person.first_names, person.middle_names, person.prelast_names
-    return " ".join(sum((*parts, person.last_names, person.lineage_names), []))
+    given = [*person.first_names, *person.middle_names]
+    family = [*person.prelast_names, *person.last_names, *person.lineage_names]
+    return " ".join(given + family)
 
 
 def number(root: Path, chapter: Chapter) -> int:
