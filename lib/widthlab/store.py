@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
+"""Environment variable that moves the user's store."""
+
 _FORMAT = 1
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~[0-9a-f]+\.tmp")

@@ -52,6 +52,8 @@ COLOURS = {
     "nup": "#B48C64",
     "nup-normalised": "#2A0030",
 }
+"""The colour of each parametrization, by name."""
+
 MARKERS = {
     "sp": "X",
     "sp-lr/n": "s",
@@ -66,6 +68,8 @@ MARKERS = {
     "nup": "D",
     "nup-normalised": "p",
 }
+"""The marker of each parametrization, by name."""
+
 LABELS = {
     "sp": "SP",
     "sp-lr/n": "SP (lr/n)",
@@ -80,6 +84,8 @@ LABELS = {
     "nup": "νP",
     "nup-normalised": "νP (normalised)",
 }
+"""What legends call each parametrization."""
+
 WIDTH_INCHES = 6.0
 LINE_INCHES = 0.25
 DPI = 130

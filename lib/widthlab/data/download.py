@@ -25,7 +25,10 @@ import numpy as np
 from widthlab.data.raw import DataError, Raw
 
 DATA_VARIABLE = "WIDTHLAB_DATA"
-TIMEOUT_S = (10.0, 30.0)  # to connect, and between two pieces of the answer
+"""Environment variable that moves the folder of downloaded data."""
+
+TIMEOUT_S = (10.0, 30.0)
+"""Seconds to connect, and between two pieces of the answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,4 +8,7 @@ from typing import Any
 
 def setup(app: Any) -> dict[str, Any]:
     """Register what the modules of this package add."""
+    from widthlab.book.site import reference
+
+    reference.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
