@@ -302,7 +302,7 @@ def _is_abandoned(temporary: Path) -> bool:
 
 
 def default_store() -> Store:
-    """The store in $WIDTHLAB_STORE, else in the user's cache folder."""
+    """The store in the folder of `STORE_VARIABLE`, else in the user's cache folder."""
     if given := os.environ.get(STORE_VARIABLE):
         return Store(Path(given))
     import pooch

@@ -9,18 +9,20 @@ They are 6 inches wide with 12-point text, which at 320 pixels is 9 pixels high;
 are stacked at most two in a row for the same reason.
 
 Alt text is metadata of the code cell, since that is the one place that the book's
-builder (MyST-NB) reads it from; one figure to a cell. In a chapter's MyST source::
+builder (MyST-NB) reads it from; one figure to a cell. In a chapter's MyST source:
 
-    ```{code-cell} ipython3
-    ---
-    mystnb:
-      image:
-        alt: Feature change against width. μP stays level, NTP falls as width^-1/2.
-    ---
-    plots.show(fig)
-    ```
+~~~text
+```{code-cell} ipython3
+---
+mystnb:
+  image:
+    alt: Feature change against width. μP stays level, NTP falls as width^-1/2.
+---
+plots.show(fig)
+```
+~~~
 
-:func:`missing_alt` lists the figures of a notebook that have none.
+`missing_alt` lists the figures of a notebook that have none.
 """
 
 from __future__ import annotations

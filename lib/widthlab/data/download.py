@@ -108,7 +108,7 @@ _CIFAR_ROWS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32
 
 
 def data_folder() -> Path:
-    """Folder of downloaded data: $WIDTHLAB_DATA, else the user's cache folder."""
+    """Folder of downloaded data: that of `DATA_VARIABLE`, else the user's cache."""
     if given := os.environ.get(DATA_VARIABLE):
         return Path(given).expanduser().absolute()
     import pooch

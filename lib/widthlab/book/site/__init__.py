@@ -8,7 +8,8 @@ from typing import Any
 
 def setup(app: Any) -> dict[str, Any]:
     """Register what the modules of this package add."""
-    from widthlab.book.site import reference
+    from widthlab.book.site import commandline, reference
 
-    reference.setup(app)
+    for module in (commandline, reference):
+        module.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

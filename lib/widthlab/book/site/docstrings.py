@@ -17,7 +17,8 @@ Link = Callable[[str], str | None]
 _ANY = r"(?:(?!\n[ \t]*\n).)"
 _INLINE = re.compile(
     rf"(?P<ticks>`+)(?P<code>{_ANY}+?)(?P=ticks)(?!`)"
-    rf"|\$(?P<math>(?![\s$])(?:\\.|(?!\n[ \t]*\n)[^$\\])+?)(?<!\s)\$",
+    rf"|\$(?P<math>(?![\s$])(?:\\.|(?!\n[ \t]*\n)[^$\\])+?)(?<!\s)\$"
+    r"|(?<![\w*])(?P<emphasis>\*(?![\s*])[^*\n]+(?<!\s)\*)(?![\w*])",
     re.DOTALL,
 )
 _DISPLAY = re.compile(rf"\$\$(?P<display>{_ANY}+?)\$\$(?P<stop>[.,;:]?)", re.DOTALL)
@@ -60,7 +61,6 @@ def _verbatim(match: re.Match[str]) -> str:
 
 
 def _prose(text: str, link: Link) -> str:
-    text = _LIST.sub(lambda match: f"{match['before']}\n\n", text)
     out, end = [], 0
     for match in _DISPLAY.finditer(text):
         indent = " " * _indentation(text, match.start())
@@ -85,6 +85,8 @@ def _indentation(text: str, position: int) -> int:
 
 
 def _inline(text: str, link: Link) -> str:
+    # Markdown needs no empty line before a list.
+    text = _LIST.sub(lambda match: f"{match['before']}\n\n", text)
     out, end = [], 0
     for match in _INLINE.finditer(text):
         before = text[end : match.start()]
@@ -99,6 +101,8 @@ def _inline(text: str, link: Link) -> str:
 
 
 def _mark(match: re.Match[str], link: Link) -> str:
+    if match["emphasis"]:
+        return match["emphasis"]
     if match["math"]:
         # On one line: napoleon looks for the colon behind a name line by line.
         return f":math:`{' '.join(match['math'].split())}`"

@@ -44,7 +44,7 @@ def _configure(app: Any, config: Any) -> None:
     # signature above them.
     config.napoleon_custom_sections = [("Attributes", "params_style")]
     config.napoleon_use_rtype = False
-    config.maximum_signature_line_length = 60
+    config.maximum_signature_line_length = 88
     config.add_module_names = False
     config.toc_object_entries_show_parents = "hide"
     # Types of other libraries are named, not linked: the book stands on its own.
