@@ -187,14 +187,14 @@ def slope(
 
     $$h_\pm^2 = \Big(\tfrac{t_\nu}{z}\, q_\pm\Big)^2 + t_{k-2}^2\, \tau^2 / S_{xx}$$
 
-    *Seeds.* $q_\pm$ are the bootstrap percentiles' distances from $\hat\beta$ when seeds
-    are resampled within each width, independently between widths (equal seed numbers at
-    two widths are still independent runs). With $n$ seeds the plain bootstrap is too
-    narrow twice over. Its variance is that of the $n$ values about their own mean,
-    $(n-1)/n$ of the unbiased one, so each resampled deviation is inflated by
-    $\sqrt{n/(n-1)}$; and its percentiles are Gaussian while the spread itself is
-    estimated from a handful of values, so they are stretched by $t_\nu / z$, with Welch
-    and Satterthwaite's $\nu$.
+    *Seeds.* $q_\pm$ are the bootstrap percentiles' distances from $\hat\beta$ when
+    seeds are resampled within each width, independently between widths (equal seed
+    numbers at two widths are still independent runs). With $n$ seeds the plain
+    bootstrap is too narrow twice over. Its variance is that of the $n$ values about
+    their own mean, $(n-1)/n$ of the unbiased one, so each resampled deviation is
+    inflated by $\sqrt{n/(n-1)}$; and its percentiles are Gaussian while the spread
+    itself is estimated from a handful of values, so they are stretched by $t_\nu / z$,
+    with Welch and Satterthwaite's $\nu$.
 
     *Lack of fit.* If the points do not lie on a line (curvature from finite width),
     their residuals $r_w$ exceed what seed noise explains, and more seeds would not

@@ -65,8 +65,8 @@ _BADGES = {
 class Check:
     r"""One predicted number against one measured interval.
 
-    With the prediction $p$ and the tolerance $\delta$ the relation holds for a number $m$
-    when
+    With the prediction $p$ and the tolerance $\delta$ the relation holds for a number
+    $m$ when
 
     - `equals`: $|m - p| \le \delta$;
     - `at_most`: $m \le p + \delta$;

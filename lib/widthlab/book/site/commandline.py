@@ -91,9 +91,8 @@ def entries(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str]]:
 
 def _term(action: argparse.Action) -> str:
     """Return an argument as it is typed, with what has to follow it."""
-    value = action.metavar or "{%s}" % ",".join(map(str, action.choices or ()))
-    if value == "{}":
-        value = action.dest.upper()
+    choices = ",".join(map(str, action.choices or ()))
+    value = action.metavar or (f"{{{choices}}}" if choices else action.dest.upper())
     if not action.option_strings:
         return action.dest
     flag = ", ".join(action.option_strings)

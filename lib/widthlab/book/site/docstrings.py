@@ -30,7 +30,9 @@ _VERBATIM = re.compile(
     re.MULTILINE,
 )
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*(?:\(\))?")
-_LIST = re.compile(r"(?m)^(?P<before>(?![ \t]*(?:-|\d+\.) )[^\n]*\S[^\n]*)\n(?=[ \t]*- )")
+_LIST = re.compile(
+    r"(?m)^(?P<before>(?![ \t]*(?:-|\d+\.) )[^\n]*\S[^\n]*)\n(?=[ \t]*- )"
+)
 # Marks of reStructuredText that mean nothing in the docstrings.
 _SPECIAL = re.compile(r"[\\*|]|_(?!\w)")
 _CLOSERS = "'\")]}>-/\\:.,;!? \t\n\u2013\u2014\u2019\u201d"

@@ -10,40 +10,14 @@ from __future__ import annotations
 import ast
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from widthlab.book.site.source import Definition, Module, fields, members, read_module
 
 PACKAGE = "widthlab"
 NOT_LIBRARY = ("widthlab.book", "widthlab.__main__")
 """What builds the book and starts the command line: not for import by a reader."""
-
-Definition = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
-
-
-@dataclass(frozen=True, slots=True)
-class Module:
-    """What a module's source says.
-
-    Attributes:
-        name: dotted name.
-        is_package: whether it is the `__init__` of a folder.
-        defined: what it defines at the top level, by name.
-        imported: full names of what it imports, by local name.
-        exported: its `__all__`; None if it has none.
-    """
-
-    name: str
-    is_package: bool
-    defined: dict[str, Definition] = field(default_factory=dict)
-    imported: dict[str, str] = field(default_factory=dict)
-    exported: tuple[str, ...] | None = None
-
-    @property
-    def public(self) -> list[str]:
-        """Names defined here that are meant for others."""
-        if self.exported is None:
-            return [n for n, node in self.defined.items() if _is_public(n, node)]
-        return [name for name in self.defined if name in self.exported]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +74,10 @@ class Inventory:
         if "." not in name and "_" not in name:
             # One word such as `data` is rather a variable than the module.
             found = [full for full in found if full not in self.modules]
-        if name[:1].isupper():
-            found += [full for full in self.homes if full.endswith(f".{name}")]
+        head, dot, member = name.partition(".")
+        if name[:1].isupper():  # classes have names of their own
+            same = (full for full in self.homes if full.endswith(f".{head}"))
+            found += [f"{full}{dot}{member}" for full in same]
         documented = (self.documented(full) for full in found if full)
         return next(filter(None, documented), None)
 
@@ -163,38 +139,6 @@ class Inventory:
         return any(home.rpartition(".")[0] == module for home in self.homes.values())
 
 
-def members(node: ast.AST) -> dict[str, Definition]:
-    """Return the public methods and properties of a class, and the members of an enum.
-
-    Empty for anything but a class.
-    """
-    if not isinstance(node, ast.ClassDef):
-        return {}
-    kinds = [ast.FunctionDef, *([ast.Assign] if is_enum(node) else [])]
-    found = ((name, part) for part in node.body for name in _names(part))
-    return {
-        name: part
-        for name, part in found
-        if isinstance(part, tuple(kinds)) and not name.startswith("_")
-    }
-
-
-def fields(node: ast.ClassDef) -> dict[str, ast.AnnAssign]:
-    """Return the annotated fields of a class, in order; class variables are not."""
-    return {
-        part.target.id: part
-        for part in node.body
-        if isinstance(part, ast.AnnAssign)
-        and isinstance(part.target, ast.Name)
-        and "ClassVar" not in ast.unparse(part.annotation)
-    }
-
-
-def is_enum(node: ast.ClassDef) -> bool:
-    """Whether a class is an enumeration."""
-    return any(ast.unparse(base).endswith("Enum") for base in node.bases)
-
-
 @functools.cache
 def inventory() -> Inventory:
     """Return the inventory of the library that is installed."""
@@ -208,12 +152,17 @@ def read_inventory(folder: Path) -> Inventory:
     for module in modules.values():
         outer = modules.get(module.name.rpartition(".")[0])
         # The library's own __init__ gathers names; its modules document them.
-        above = outer.exported if outer and outer.name != PACKAGE else None
+        above = outer if outer and outer.name != PACKAGE else None
         for name in module.public:
-            exported = above and name in above
-            home = outer.name if outer and exported else module.name
-            homes[f"{module.name}.{name}"] = f"{home}.{name}"
+            full = f"{module.name}.{name}"
+            place = above.name if above and _exports(above, full) else module.name
+            homes[full] = f"{place}.{name}"
     return Inventory(modules, homes)
+
+
+def _exports(package: Module, full: str) -> bool:
+    name = full.rpartition(".")[2]
+    return name in (package.exported or ()) and package.imported.get(name) == full
 
 
 def _modules(folder: Path) -> Iterator[Module]:
@@ -225,39 +174,3 @@ def _modules(folder: Path) -> Iterator[Module]:
         if outside or any(p.startswith("_") for p in parts if p != "__init__"):
             continue
         yield read_module(name, file.read_text(encoding="utf-8"), is_package)
-
-
-def read_module(name: str, source: str, is_package: bool = False) -> Module:
-    """Read one module from its source."""
-    defined: dict[str, Definition] = {}
-    imported, exported = {}, None
-    for node in ast.walk(tree := ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            for alias in node.names:
-                local = alias.asname or alias.name
-                imported[local] = f"{node.module}.{alias.name}"
-        elif isinstance(node, ast.Import):
-            for alias in node.names:
-                imported[alias.asname or alias.name] = alias.name
-    for node in tree.body:
-        for local in _names(node):
-            if local == "__all__" and isinstance(node, ast.Assign):
-                exported = tuple(ast.literal_eval(node.value))
-            elif isinstance(node, Definition):
-                defined[local] = node
-    return Module(name, is_package, defined, imported, exported)
-
-
-def _is_public(name: str, node: Definition) -> bool:
-    is_constant = isinstance(node, ast.Assign | ast.AnnAssign) and node.value
-    made_by = ast.unparse(node.value) if is_constant and node.value else ""
-    return not name.startswith("_") and not made_by.startswith("TypeVar(")
-
-
-def _names(node: ast.AST) -> list[str]:
-    """Return the names that a statement defines."""
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return [node.name]
-    targets = getattr(node, "targets", [getattr(node, "target", None)])
-    names = (part for target in targets if target for part in ast.walk(target))
-    return [part.id for part in names if isinstance(part, ast.Name)]

@@ -11,15 +11,18 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from sphinx.ext.autodoc import FunctionDocumenter
 from sphinx.pycode import ModuleAnalyzer
 
 from widthlab.book.site.docstrings import to_rest
-from widthlab.book.site.inventory import fields, inventory, members
+from widthlab.book.site.inventory import inventory
 from widthlab.book.site.signatures import signature
+from widthlab.book.site.source import fields, members
 from widthlab.book.site.uses import chapters_using
 
 STYLE = "reference.css"
 _PAGES = "library/reference"
+_CONSTANT = ast.Assign | ast.AnnAssign
 _LONGEST_VALUE = 200  # of a constant, in characters; longer ones are for the source
 
 
@@ -27,6 +30,7 @@ def setup(app: Any) -> None:
     """Let autodoc write the library's reference."""
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
+    app.add_autodocumenter(WrappedDocumenter)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _share_constants)
     app.connect("autodoc-skip-member", _skip)
@@ -34,6 +38,23 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
     app.connect("missing-reference", _find_constant)
     app.connect("html-page-context", _add_style)
+
+
+class WrappedDocumenter(FunctionDocumenter):
+    """Functions with a derivative of their own, which look like values to autodoc."""
+
+    objtype = "wrapped"
+    directivetype = "function"
+    priority = FunctionDocumenter.priority + 1
+
+    @classmethod
+    def can_document_member(
+        cls, member: Any, membername: str, isattr: bool, parent: Any
+    ) -> bool:
+        """Tell whether something wraps a function."""
+        del membername, isattr, parent
+        is_class = isinstance(member, type)
+        return callable(member) and hasattr(member, "__wrapped__") and not is_class
 
 
 def _configure(app: Any, config: Any) -> None:
@@ -59,7 +80,8 @@ def _share_constants(app: Any) -> None:
     library = inventory()
     for full, home in library.homes.items():
         (module, name), (place, _) = full.rsplit(".", 1), home.rsplit(".", 1)
-        if place == module or not isinstance(library.definition(full), ast.Assign | ast.AnnAssign):
+        is_constant = isinstance(library.definition(full), _CONSTANT)
+        if place == module or not is_constant:
             continue
         source, target = map(ModuleAnalyzer.for_module, (module, place))
         source.analyze()
@@ -125,7 +147,7 @@ def _docstring(
         return None if found and f"{name}.".startswith(f"{found}.") else found
 
     lines[:] = to_rest(lines, link)
-    if isinstance(node, ast.Assign | ast.AnnAssign) and "." not in owner:
+    if isinstance(node, _CONSTANT):
         lines += _value(node)
     if what == "module":
         lines += _used_in(Path(app.srcdir), name)
@@ -145,7 +167,7 @@ def _init(node: ast.ClassDef) -> list[ast.FunctionDef]:
     return [part for part in functions if part.name == "__init__"]
 
 
-def _value(node: ast.Assign | ast.AnnAssign) -> list[str]:
+def _value(node: ast.stmt) -> list[str]:
     """Return a constant as the source defines it, unless that is long."""
     text = ast.unparse(node)
     if len(text) > _LONGEST_VALUE:

@@ -9,7 +9,7 @@ import ast
 import copy
 from collections.abc import Callable, Iterator
 
-from widthlab.book.site.inventory import Definition, fields, is_enum
+from widthlab.book.site.source import Definition, fields, is_enum
 
 Link = Callable[[str], str | None]
 """From a name in a module to the full name of what it is, if that is documented."""
@@ -46,15 +46,15 @@ class _Types(ast.NodeTransformer):
     def __init__(self, link: Link):
         self.link = link
 
-    def visit_Constant(self, node: ast.Constant) -> ast.Constant:  # noqa: N802
+    def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         if isinstance(node.value, str):
             return ast.Constant(node.value.strip())
         return node
 
-    def visit_Name(self, node: ast.Name) -> ast.expr:  # noqa: N802
+    def visit_Name(self, node: ast.Name) -> ast.expr:
         return self._linked(node)
 
-    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:  # noqa: N802
+    def visit_Attribute(self, node: ast.Attribute) -> ast.expr:
         return self._linked(node)
 
     def _linked(self, node: ast.expr) -> ast.expr:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from widthlab.book.chapters import read_chapters
-from widthlab.book.site.inventory import Inventory, inventory, read_module
+from widthlab.book.site.inventory import Inventory, inventory
+from widthlab.book.site.source import read_module
 
 _CHAPTER = "a chapter"
 
