@@ -30,7 +30,12 @@ from widthlab.sweeps import TOGETHER, finish
 if TYPE_CHECKING:
     import pandas as pd
 
-TABLE, SIDECAR = "runs.parquet", "runs.json"
+TABLE = "runs.parquet"
+"""File of the measurements."""
+
+SIDECAR = "runs.json"
+"""File of what was asked for and where the numbers come from."""
+
 _FORMAT = 1
 _DIGITS = 8  # enough for float32, in which these runs are computed
 

@@ -147,7 +147,7 @@ def slopes(
     """Return the slope against width of a quantity, for each group of runs.
 
     Args:
-        frame: table in long form, as `experiment.frame` returns.
+        frame: table in long form, as `records.frame` returns.
         quantity: which rows.
         by: columns that tell groups apart; with one column, keys are its values.
         **where: values of further columns to keep.

@@ -1,7 +1,7 @@
 """The claims of the book: their file, their comparison and the scoreboard.
 
-Each chapter judges its claims (:mod:`widthlab.verdicts`) on estimates
-(:mod:`widthlab.estimates`) and stores them here. The names a chapter needs are
+Each chapter judges its claims (`widthlab.verdicts`) on estimates
+(`widthlab.estimates`) and stores them here. The names a chapter needs are
 gathered in this module.
 """
 
@@ -57,7 +57,7 @@ class ClaimsFile:
     atomic, and chapters that run at the same time do not overwrite one another.
 
     Args:
-        path: The file; the environment variable ``WIDTHLAB_CLAIMS`` overrides it.
+        path: The file; the environment variable `WIDTHLAB_CLAIMS` overrides it.
 
     Raises:
         ClaimError: Neither a path nor the variable is given.
@@ -73,7 +73,7 @@ class ClaimsFile:
         """Every stored judgement; none if the file does not exist.
 
         Raises:
-            ClaimError: The file is not what :meth:`update` writes.
+            ClaimError: The file is not what `update` writes.
         """
         try:
             entries = json.loads(self.path.read_text(encoding="utf-8"))
@@ -137,9 +137,9 @@ def scoreboard_markdown(
     """The claims as a Markdown table, with totals.
 
     Args:
-        judgements: What :meth:`ClaimsFile.read` returns.
-        link: Target of each claim's link; ``{anchor}`` and ``{chapter}`` are filled in.
-            The default is the MyST target ``(mup-c1)=`` above the claim's section.
+        judgements: What `ClaimsFile.read` returns.
+        link: Target of each claim's link; `{anchor}` and `{chapter}` are filled in.
+            The default is the MyST target `(mup-c1)=` above the claim's section.
     """
     ordered = _by_key(judgements)
     lines = [

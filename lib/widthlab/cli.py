@@ -1,4 +1,4 @@
-"""The command line: ``widthlab COMMAND``, or ``python -m widthlab COMMAND``."""
+"""The command line: `widthlab COMMAND`, or `python -m widthlab COMMAND`."""
 
 from __future__ import annotations
 

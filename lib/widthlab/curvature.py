@@ -25,6 +25,7 @@ Product = Callable[[Any], Any]
 r"""A symmetric linear map of trees of one form, such as $v \mapsto Hv$."""
 
 Count = Int[AnyArray, ""] | int
+"""A number of rounds or products, which may be traced."""
 
 
 def hessian_product(loss_of: Callable[[Any], Any], parameters: Any) -> Product:

@@ -1,7 +1,7 @@
 r"""Numbers with intervals: slopes over widths and means over seeds.
 
 A claim is never judged on a bare number. Every function here returns an
-:class:`Estimate`, a value with an interval that the seeds themselves imply.
+`Estimate`, a value with an interval that the seeds themselves imply.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def exact(value: float) -> Estimate:
 def mean(values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95) -> Estimate:
     r"""Mean over seeds with Student's interval.
 
-    .. math:: \bar y \pm t_{n-1}\, s / \sqrt n
+    $$\bar y \pm t_{n-1}\, s / \sqrt n$$
 
     Args:
         values_by_seed: One value per seed, at least two, all finite.
@@ -122,7 +122,9 @@ def extent(values_by_seed: Iterable[float]) -> Estimate:
 def geometric_mean(
     values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95
 ) -> Estimate:
-    """Geometric mean over seeds; the interval is Student's for the mean log.
+    r"""Geometric mean over seeds; the interval is Student's for the mean log.
+
+    $$\exp\big(\overline{\log y} \pm t_{n-1}\, s_{\log y} / \sqrt n\big)$$
 
     For quantities that spread over factors rather than sums (eigenvalues, losses).
 
@@ -142,7 +144,10 @@ def ratio(
     *,
     level: float = 0.95,
 ) -> Estimate:
-    """Ratio of two geometric means over independent seeds, with Welch's interval.
+    r"""Ratio of two geometric means over independent seeds, with Welch's interval.
+
+    $$\exp\Big(\overline{\log y} - \overline{\log x}
+      \pm t_\nu \big(s_{\log y}^2 / n_y + s_{\log x}^2 / n_x\big)^{1/2}\Big)$$
 
     Raises:
         ClaimError: Fewer than two values in either, or one that is not finite and
@@ -172,30 +177,37 @@ def slope(
 ) -> Estimate:
     r"""Exponent of a power law in width: log-log slope with an interval from seeds.
 
-    The point estimate is the least-squares slope of the seed means of
-    :math:`y = \log` value on :math:`x = \log` width, each width counted once:
-    :math:`\hat\beta = \sum_w c_w \bar y_w`, :math:`c_w = (x_w - \bar x) / S_{xx}`.
+    The point estimate is the least-squares slope of the seed means of $y = \log$ value
+    on $x = \log$ width, each width counted once:
+
+    $$\hat\beta = \sum_w c_w \bar y_w, \qquad c_w = (x_w - \bar x) / S_{xx}, \qquad
+      S_{xx} = \sum_w (x_w - \bar x)^2.$$
+
     The interval joins two sources of error in quadrature, on each side:
 
-    .. math:: h_\pm^2 = \Big(\tfrac{t_\nu}{z}\, q_\pm\Big)^2
-              + t_{k-2}^2\, \tau^2 / S_{xx}
+    $$h_\pm^2 = \Big(\tfrac{t_\nu}{z}\, q_\pm\Big)^2 + t_{k-2}^2\, \tau^2 / S_{xx}$$
 
-    *Seeds.* :math:`q_\pm` are the bootstrap percentiles' distances from
-    :math:`\hat\beta` when seeds are resampled within each width, independently
-    between widths (equal seed numbers at two widths are still independent runs).
-    With n seeds the plain bootstrap is too narrow twice over. Its variance is that of
-    the n values about their own mean, :math:`(n-1)/n` of the unbiased one, so each
-    resampled deviation is inflated by :math:`\sqrt{n/(n-1)}`; and its percentiles are
-    Gaussian while the spread itself is estimated from a handful of values, so they are
-    stretched by :math:`t_\nu / z`, with Welch and Satterthwaite's :math:`\nu`.
+    *Seeds.* $q_\pm$ are the bootstrap percentiles' distances from $\hat\beta$ when
+    seeds are resampled within each width, independently between widths (equal seed
+    numbers at two widths are still independent runs). With $n$ seeds the plain
+    bootstrap is too narrow twice over. Its variance is that of the $n$ values about
+    their own mean, $(n-1)/n$ of the unbiased one, so each resampled deviation is
+    inflated by $\sqrt{n/(n-1)}$; and its percentiles are Gaussian while the spread
+    itself is estimated from a handful of values, so they are stretched by $t_\nu / z$,
+    with Welch and Satterthwaite's $\nu$.
 
     *Lack of fit.* If the points do not lie on a line (curvature from finite width),
-    their residuals exceed what seed noise explains, and more seeds would not help.
-    :math:`\tau^2 = \max(0, (\sum_w r_w^2 - \sum_w M_{ww} s_w^2/n_w)/(k-2))`
-    is that excess (moment estimator; M is the residual projection of the regression
-    over k widths). Where lack of fit dominates this is the regression's own interval
-    with k - 2 degrees of freedom; where there is none the term vanishes. The sum is
-    slightly conservative, never narrower than the seeds allow.
+    their residuals $r_w$ exceed what seed noise explains, and more seeds would not
+    help. That excess is estimated by moments,
+
+    $$\tau^2 = \max\Big(0, \frac{1}{k-2} \Big(\sum_w r_w^2
+      - \sum_w M_{ww} \frac{s_w^2}{n_w}\Big)\Big),$$
+
+    where $M$ is the residual projection of the regression over $k$ widths and
+    $s_w^2 / n_w$ the variance of the mean at a width. Where lack of fit dominates this
+    is the regression's own interval with $k - 2$ degrees of freedom; where there is
+    none the term vanishes. The sum is slightly conservative, never narrower than the
+    seeds allow.
 
     Args:
         frame: One row for each run: one value per (width, seed).
@@ -207,7 +219,7 @@ def slope(
         rng_seed: Seed of the bootstrap, so that an interval is a function of the data.
 
     Returns:
-        The slope; ``seeds`` is the smallest count over widths.
+        The slope; `seeds` is the smallest count over widths.
 
     Raises:
         ClaimError: A column is missing, a run appears twice, there are too few widths

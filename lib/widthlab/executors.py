@@ -24,7 +24,9 @@ from typing import Any, TypeVar
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
-DEATHS = 3  # of workers, over one and the same cell
+
+DEATHS = 3
+"""Deaths of workers over one and the same cell, after which it is given up."""
 
 
 class LostWorkersError(RuntimeError):

@@ -2,7 +2,7 @@
 
 Colour and marker tell parametrizations apart; line style is kept for what a line is:
 solid for measurement, dashed for a predicted slope, dotted for an infinite-width limit.
-How figures look and where alt text goes is in :mod:`widthlab.style`, whose names a
+How figures look and where alt text goes is in `widthlab.style`, whose names a
 chapter also finds here.
 """
 
@@ -74,7 +74,7 @@ def against_width(
 
     Args:
         ax: Where to draw.
-        frame: One row per run, with columns ``width``, ``seed``, ``hue`` and ``value``.
+        frame: One row per run, with columns `width`, `seed`, `hue` and `value`.
         value: Column to draw, positive.
         hue: Column that tells series apart.
         slopes: Measured slope of each series, written beside its name.
@@ -149,20 +149,20 @@ def small_multiples(
     """One panel per value of a column, with one legend underneath.
 
     Args:
-        frame: Rows as for ``draw``, with the column ``panels``.
+        frame: Rows as for `draw`, with the column `panels`.
         value: Column to draw.
         panels: Column that tells panels apart.
         titles: Title of a panel from its value; "layer 2" otherwise.
         columns: Panels in a row, 1 or 2: three would not be legible on a phone.
-        draw: :func:`against_width` or :func:`against_step`.
+        draw: `against_width` or `against_step`.
         predicted: Predicted slopes of each panel, panel value to series to slope.
         height: Inches per row.
         title: What the vertical axes show, above all panels.
         share_y: Whether panels have one vertical scale.
-        **options: Passed on to ``draw``.
+        **options: Passed on to `draw`.
 
     Raises:
-        ClaimError: No such column or no rows, or ``columns`` is not 1 or 2.
+        ClaimError: No such column or no rows, or `columns` is not 1 or 2.
     """
     import matplotlib.pyplot as plt
 
@@ -235,7 +235,7 @@ def against_step(
 
     Args:
         ax: Where to draw.
-        frame: One row per run and step: ``step``, ``seed``, ``hue`` and ``value``.
+        frame: One row per run and step: `step`, `seed`, `hue` and `value`.
         value: Column to draw.
         hue: Column that tells series apart.
         log: Logarithmic vertical axis and geometric mean; arithmetic otherwise.
@@ -247,7 +247,7 @@ def against_step(
         The number of seeds n for the caption (the smallest over points).
 
     Raises:
-        ClaimError: As :func:`against_width`.
+        ClaimError: As `against_width`.
     """
     n = math.inf
     average = geometric_mean if log else mean

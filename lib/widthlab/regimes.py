@@ -41,6 +41,7 @@ from widthlab.parametrization import (
 )
 
 ZERO = Fraction(0)
+"""The exponent of what does not change with width."""
 
 
 class Regime(enum.StrEnum):

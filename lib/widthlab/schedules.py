@@ -23,12 +23,19 @@ from widthlab.curvature import Product, follow_top, rescaled
 from widthlab.model import AnyArray
 
 NAMES = ("constant", "initial", "edge", "cdat")
+"""What a `Schedule` may be called."""
+
 PRODUCTS = {"gauss-newton": 4, "hessian": 2}
 """Curvatures by name, and products that cost less than six gradients."""
 
-MOST_PRODUCTS = 4  # of a round, where there is more than one
+MOST_PRODUCTS = 4
+"""Products of a round of Lanczos, where a step may take more than one round."""
+
 FIRST_ROUNDS = 25
+"""Rounds that the first step may take, which starts from noise."""
+
 TOLERANCE = 1e-4
+"""Relative error at which an eigenvalue counts as known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
+"""Environment variable that moves the user's store."""
+
 _FORMAT = 1
 _KEY = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~[0-9a-f]+\.tmp")
@@ -300,7 +302,7 @@ def _is_abandoned(temporary: Path) -> bool:
 
 
 def default_store() -> Store:
-    """The store in $WIDTHLAB_STORE, else in the user's cache folder."""
+    """The store in the folder of `STORE_VARIABLE`, else in the user's cache folder."""
     if given := os.environ.get(STORE_VARIABLE):
         return Store(Path(given))
     import pooch

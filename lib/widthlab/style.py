@@ -9,18 +9,20 @@ They are 6 inches wide with 12-point text, which at 320 pixels is 9 pixels high;
 are stacked at most two in a row for the same reason.
 
 Alt text is metadata of the code cell, since that is the one place that the book's
-builder (MyST-NB) reads it from; one figure to a cell. In a chapter's MyST source::
+builder (MyST-NB) reads it from; one figure to a cell. In a chapter's MyST source:
 
-    ```{code-cell} ipython3
-    ---
-    mystnb:
-      image:
-        alt: Feature change against width. μP stays level, NTP falls as width^-1/2.
-    ---
-    plots.show(fig)
-    ```
+~~~text
+```{code-cell} ipython3
+---
+mystnb:
+  image:
+    alt: Feature change against width. μP stays level, NTP falls as width^-1/2.
+---
+plots.show(fig)
+```
+~~~
 
-:func:`missing_alt` lists the figures of a notebook that have none.
+`missing_alt` lists the figures of a notebook that have none.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ COLOURS = {
     "nup": "#B48C64",
     "nup-normalised": "#2A0030",
 }
+"""The colour of each parametrization, by name."""
+
 MARKERS = {
     "sp": "X",
     "sp-lr/n": "s",
@@ -66,6 +70,8 @@ MARKERS = {
     "nup": "D",
     "nup-normalised": "p",
 }
+"""The marker of each parametrization, by name."""
+
 LABELS = {
     "sp": "SP",
     "sp-lr/n": "SP (lr/n)",
@@ -80,6 +86,8 @@ LABELS = {
     "nup": "νP",
     "nup-normalised": "νP (normalised)",
 }
+"""What legends call each parametrization."""
+
 WIDTH_INCHES = 6.0
 LINE_INCHES = 0.25
 DPI = 130

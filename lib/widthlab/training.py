@@ -160,6 +160,7 @@ LOSSES: dict[str, Callable[..., Any]] = {
     "cross-entropy": cross_entropy,
     "mse": mean_squared_error,
 }
+"""The losses by name, as functions of outputs and targets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +388,8 @@ class DeviceMemoryError(MemoryError):
 
 
 MEMORY_VARIABLE = "WIDTHLAB_MEMORY"
+"""Environment variable that sets another limit of memory, in bytes."""
+
 _HOST_SHARE = 1 / 4  # two cells at a time, and the host has other things to hold
 _DEVICE_SHARE = 0.9
 

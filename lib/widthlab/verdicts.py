@@ -1,8 +1,8 @@
 """Checks, claims and the verdicts that measurements give them.
 
-A :class:`Check` compares one :class:`~widthlab.estimates.Estimate` with one predicted
-number. A :class:`Claim` collects checks, and controls that must not pass, into a
-:class:`Judgement`, whose JSON form is one object of ``results/claims.json``.
+A `Check` compares one `Estimate` with one predicted number. A `Claim` collects checks,
+and controls that must not pass, into a `Judgement`, whose JSON form is one object of
+`results/claims.json`.
 """
 
 from __future__ import annotations
@@ -65,18 +65,19 @@ _BADGES = {
 class Check:
     r"""One predicted number against one measured interval.
 
-    With tolerance δ the relation holds for a number m when
+    With the prediction $p$ and the tolerance $\delta$ the relation holds for a number
+    $m$ when
 
-    - ``equals``: :math:`|m - p| \le \delta`;
-    - ``at_most``: :math:`m \le p + \delta`;
-    - ``at_least``: :math:`m \ge p - \delta`.
+    - `equals`: $|m - p| \le \delta$;
+    - `at_most`: $m \le p + \delta$;
+    - `at_least`: $m \ge p - \delta$.
 
     Attributes:
         label: What is compared, short ("μP, hidden layer 2").
         quantity: The measured quantity ("slope of feature change against width").
         relation: "equals", "at_most" or "at_least".
         predicted: The number theory predicts.
-        tolerance: δ, at least 0; its origin is stated by the claim.
+        tolerance: $\delta$, at least 0; its origin is stated by the claim.
         estimate: The measurement, or None where there is none yet.
 
     Raises:
@@ -173,7 +174,7 @@ class Check:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """The check that :meth:`to_json` wrote."""
+        """The check that `to_json` wrote."""
         estimate = None
         if entry["measured"] is not None:
             low, high = entry["interval"]
@@ -287,7 +288,7 @@ class Judgement:
         return Verdict.PARTLY
 
     def passed(self, scale: float = 1.0) -> int:
-        """How many checks pass with every tolerance multiplied by ``scale``."""
+        """How many checks pass with every tolerance multiplied by `scale`."""
         return _tally(self.checks, scale)[Outcome.PASS]
 
     def line(self) -> str:
@@ -376,7 +377,7 @@ as it must 1/1
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """The judgement that :meth:`to_json` wrote.
+        """The judgement that `to_json` wrote.
 
         Raises:
             ClaimError: A key is missing or unknown, or the stored verdict is not the

@@ -25,7 +25,10 @@ import numpy as np
 from widthlab.data.raw import DataError, Raw
 
 DATA_VARIABLE = "WIDTHLAB_DATA"
-TIMEOUT_S = (10.0, 30.0)  # to connect, and between two pieces of the answer
+"""Environment variable that moves the folder of downloaded data."""
+
+TIMEOUT_S = (10.0, 30.0)
+"""Seconds to connect, and between two pieces of the answer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ _CIFAR_ROWS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32
 
 
 def data_folder() -> Path:
-    """Folder of downloaded data: $WIDTHLAB_DATA, else the user's cache folder."""
+    """Folder of downloaded data: that of `DATA_VARIABLE`, else the user's cache."""
     if given := os.environ.get(DATA_VARIABLE):
         return Path(given).expanduser().absolute()
     import pooch

@@ -29,9 +29,16 @@ _FILES: Mapping[str, tuple[str, str, str]] = MappingProxyType(
     }
 )
 TEST_FRACTION_PERCENT = 20
+"""Share of each class of packaged images that is for tests."""
+
 MIXTURE_CLASSES = 10
+"""Classes of `gaussian_mixture`."""
+
 MIXTURE_SCALE = 1024
+"""Integer steps to one standard deviation of the noise of `gaussian_mixture`."""
+
 MIXTURE_MEAN_STD = 0.25
+"""Standard deviation of the class means of `gaussian_mixture`, for noise of 1."""
 
 
 def packaged_file(name: str) -> tuple[str, str] | None:

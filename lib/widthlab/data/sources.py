@@ -30,3 +30,4 @@ SOURCES: Mapping[str, Source] = MappingProxyType(
         "gaussian-mixture": Source(20_000, 20_000, 192, 1024, _DIGITS),
     }
 )
+"""The data sets by name."""

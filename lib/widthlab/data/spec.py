@@ -11,8 +11,14 @@ from jaxtyping import Float, Shaped
 from widthlab.data.sources import SOURCES
 
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
+"""What `DataSpec.targets` may be."""
+
 PREPROCESS = ("unit-norm", "standardize", "normalize", "raw01")
+"""What `DataSpec.preprocess` may be."""
+
 VARIANTS = ("plain", "antipodal", "duplicate")
+"""What `DataSpec.variant` may be."""
+
 # A mixture is drawn on demand; without a size it is as large as mnist-5k.
 _MIXTURE_DEFAULT = (4000, 1000)
 _MIXTURE_MAX_DIM = 4096

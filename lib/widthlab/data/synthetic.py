@@ -100,6 +100,7 @@ Draw = Callable[
     [int, int, np.random.Generator, np.random.Generator],
     tuple[np.ndarray, np.ndarray],
 ]
+"""From a number of inputs, their dimension and two streams to inputs and targets."""
 
 
 def _noise(
@@ -127,3 +128,4 @@ def _relu_neuron(
 TASKS: Mapping[str, Draw] = MappingProxyType(
     {"noise": _noise, "xor": _xor, "relu-neuron": _relu_neuron}
 )
+"""The tasks by name."""

@@ -23,6 +23,7 @@ MOST = 150
 """Dimensions up to which the hypergeometric function is exact to twelve digits."""
 
 Angles = Float[np.ndarray, " ..."]
+"""Angles, or numbers that depend on them, in an array of any shape."""
 
 
 def alpha(subspace_dim: int) -> float:

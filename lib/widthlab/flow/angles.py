@@ -32,6 +32,7 @@ from widthlab.flow.particles import Coordinates
 from widthlab.model import AnyArray
 
 Number = Float[AnyArray, " ..."]
+"""A number or an array of them."""
 
 
 @functools.partial(

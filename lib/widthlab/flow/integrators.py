@@ -37,6 +37,7 @@ class Flow(Protocol):
 
 
 Observe = Callable[[Any, State], Mapping[str, Array]]
+"""From a flow and a state to what is recorded of it, by name."""
 
 
 def losses(flow: Any, state: State) -> dict[str, Array]:

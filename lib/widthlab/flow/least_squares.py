@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 from widthlab.model import AnyArray
 
 Number = float | Float[AnyArray, " ..."]
+"""A number or an array of them."""
 
 
 @functools.partial(

@@ -52,8 +52,8 @@ class Preactivations:
         outer: the fixed outer weights $c_i$.
         targets: $y_a$.
         readout: $r$, such as $1/m$ (mean field) or $m^{-1/2}$ (NTK).
-        speed: $v$, 1 where pre-activations move by O(1) (mean field), $m^{-1/2}$ where
-            they do not (NTK).
+        speed: $v$, 1 where pre-activations move by $O(1)$ (mean field), $m^{-1/2}$
+            where they do not (NTK).
         test_gram: $G$ of test against training inputs.
         test_start: pre-activations of test inputs at time 0.
         test_targets: targets of test inputs.

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 AnyFloat = Float[Array, " ..."]
+"""An array of any shape."""
 
 # asin(s) = s + s^3 P(s^2) / Q(s^2) for |s| <= 1/2: the coefficients of FreeBSD's msun
 # (e_asin.c and e_asinf.c), lowest degree first.

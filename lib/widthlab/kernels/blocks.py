@@ -13,7 +13,10 @@ from jaxtyping import Float
 from widthlab.model import AnyArray
 
 Kernel = Float[np.ndarray, "n1 n2"] | Float[np.ndarray, "n1 n2 k k"]
+"""One number for each pair of inputs, or a matrix over the outputs."""
+
 OUTPUTS = ("mean", "full")
+"""What is kept of the outputs: their mean, or all pairs of them."""
 
 
 def in_blocks(

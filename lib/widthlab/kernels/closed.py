@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from widthlab.kernels.arcs import arccosine, arcsine, root
 
 AnyFloat = Float[Array, " ..."]
+"""An array of any shape."""
 
 
 class Moments(NamedTuple):

@@ -22,6 +22,7 @@ from widthlab.kernels.closed import AbRelu, erf, gelu
 from widthlab.kernels.series import Series
 
 AnyFloat = Float[Array, " ..."]
+"""An array of any shape."""
 
 Rule = Callable[[AnyFloat, AnyFloat, AnyFloat], tuple[AnyFloat, AnyFloat]]
 """What maps $q_{11}, q_{12}, q_{22}$ to the two moments; it compares by value."""

@@ -14,6 +14,7 @@ from widthlab.kernels.blocks import Kernel, in_blocks
 from widthlab.model import AnyArray
 
 Function = Callable[[Any, Float[Array, "n ..."]], Float[Array, "n k"]]
+"""From parameters and inputs to outputs."""
 
 
 def jacobian_kernel(

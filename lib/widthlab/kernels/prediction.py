@@ -24,7 +24,10 @@ from widthlab.model import AnyArray
 # Sizes that are checked below have names of their own, so that the message comes from
 # there whether or not annotations are checked.
 Targets = Float[AnyArray, " rows"] | Float[AnyArray, "rows k"]
+"""One number or one vector for each training input."""
+
 Predictions = Float[np.ndarray, " ..."]
+"""The same for test inputs, behind axes of time where there are several times."""
 
 
 def regression(

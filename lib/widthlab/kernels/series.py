@@ -29,7 +29,10 @@ from widthlab.activations import gaussian_quadrature
 from widthlab.kernels.arcs import root
 
 AnyFloat = Float[Array, " ..."]
+"""An array of any shape."""
+
 Function = Callable[[AnyFloat], AnyFloat]
+"""An activation, applied to each entry."""
 
 
 @dataclass(frozen=True, slots=True)

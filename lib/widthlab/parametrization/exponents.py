@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import Any
 
 HALF = Fraction(1, 2)
+"""The exponent of a standard deviation: exactly one half."""
 
 
 class ParametrizationError(ValueError):

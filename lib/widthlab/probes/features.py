@@ -26,7 +26,7 @@ class Features:
 
     With $H_t \in R^{P \times n}$ the features of $P$ inputs in one layer at step $t$:
 
-    - `feature_change`: mean over inputs of $\|h_t - h_0\| / \|h_0\|$, O(1) in width
+    - `feature_change`: mean over inputs of $\|h_t - h_0\| / \|h_0\|$, $O(1)$ in width
       where features are learnt (Chen et al. 2025, first figure);
     - `lambda_min`: smallest eigenvalue of $H_t H_t^\top / n$;
     - `lambda_min_joint`: the same for $[H_0; H_t]$, the $2P$ features of both times;

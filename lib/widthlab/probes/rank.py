@@ -14,6 +14,7 @@ from widthlab.probes.rows import Rows, check_inputs
 from widthlab.training import Data
 
 FLOAT32_EPS = 2.0**-23
+"""Distance from 1 to the next number in single precision."""
 
 
 @dataclass(frozen=True, slots=True)

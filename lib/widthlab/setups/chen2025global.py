@@ -13,6 +13,7 @@ from widthlab.experiment import Experiment
 from widthlab.probes import Features
 
 CHAPTER = "01-mup-global-convergence"
+"""The chapter that these runs belong to."""
 
 FOUR = ("sp-lr/n", "ntk", "ip", "mup")
 """The parametrizations that the paper compares."""
@@ -25,8 +26,13 @@ PURE_LR = {"sp-lr/n": 40.0, "ntk": 4.0, "ip": 4.0, "mup": 4.0}
 
 
 WIDTHS = tuple(2**k for k in range(6, 14))
+"""Widths of the paper tier."""
+
 SEEDS = range(5)
+"""Seeds of the paper tier."""
+
 DATA = ("mnist", "cifar10")
+"""Data sets of the paper tier."""
 
 
 def paper_tier() -> Iterator[Experiment]:

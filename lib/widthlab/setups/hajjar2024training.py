@@ -18,11 +18,19 @@ from widthlab.experiment import Experiment
 from widthlab.probes import Performance, Rank
 
 CHAPTER = "03-integrable-parametrizations"
+"""The chapter that these runs belong to."""
 
 MODELS = ("ip", "ip-llr", "mup", "ip-bias", "ip-non-centred")
+"""Parametrizations that the tables compare."""
+
 ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
+"""Activations that the tables compare."""
+
 TRIALS = 5
+"""Trials of a model, one seed each."""
+
 STEPS = {"mnist": 600, "cifar10": 1200}
+"""Steps of training by data set."""
 
 DELTA = {"relu": 2**0.5, "gelu": 2.0, "elu": 1.0, "tanh": 1.0}
 r"""Standard deviation $\delta$ of the Gaussians behind hidden layers (Table 1)."""

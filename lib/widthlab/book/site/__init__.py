@@ -5,11 +5,11 @@ Each module adds its own directives, nodes and scripts in a `setup` of its own.
 
 from typing import Any
 
-from widthlab.book.site import records, status
+from widthlab.book.site import commandline, records, reference, status
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Register what the modules of this package add."""
-    records.setup(app)
-    status.setup(app)
+    for module in (commandline, records, reference, status):
+        module.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

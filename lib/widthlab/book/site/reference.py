@@ -1,0 +1,197 @@
+"""The library's reference: what autodoc writes, as the library means it.
+
+The inventory says what is public and where it is documented; docstrings are Markdown;
+signatures are those of the source.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any
+
+from sphinx.ext.autodoc import FunctionDocumenter
+from sphinx.pycode import ModuleAnalyzer
+
+from widthlab.book.site.docstrings import to_rest
+from widthlab.book.site.inventory import inventory
+from widthlab.book.site.signatures import signature
+from widthlab.book.site.source import fields, members
+from widthlab.book.site.uses import chapters_using
+
+STYLE = "reference.css"
+_PAGES = "library/reference"
+_CONSTANT = ast.Assign | ast.AnnAssign
+_LONGEST_VALUE = 200  # of a constant, in characters; longer ones are for the source
+
+
+def setup(app: Any) -> None:
+    """Let autodoc write the library's reference."""
+    app.setup_extension("sphinx.ext.autodoc")
+    app.setup_extension("sphinx.ext.napoleon")
+    app.add_autodocumenter(WrappedDocumenter)
+    app.connect("config-inited", _configure)
+    app.connect("builder-inited", _share_constants)
+    app.connect("autodoc-skip-member", _skip)
+    app.connect("autodoc-process-signature", _signature)
+    app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
+    app.connect("missing-reference", _find_constant)
+    app.connect("html-page-context", _add_style)
+
+
+class WrappedDocumenter(FunctionDocumenter):
+    """Functions with a derivative of their own, which look like values to autodoc."""
+
+    objtype = "wrapped"
+    directivetype = "function"
+    priority = FunctionDocumenter.priority + 1
+
+    @classmethod
+    def can_document_member(
+        cls, member: Any, membername: str, isattr: bool, parent: Any
+    ) -> bool:
+        """Tell whether something wraps a function."""
+        del membername, isattr, parent
+        is_class = isinstance(member, type)
+        return callable(member) and hasattr(member, "__wrapped__") and not is_class
+
+
+def _configure(app: Any, config: Any) -> None:
+    config.autodoc_member_order = "bysource"
+    config.autodoc_default_options = {"members": True, "no-value": True}
+    config.autodoc_class_signature = "mixed"
+    # A class's fields are one list, and so are a function's arguments: types are in the
+    # signature above them.
+    config.napoleon_custom_sections = [("Attributes", "params_style")]
+    config.napoleon_use_rtype = False
+    config.maximum_signature_line_length = 88
+    config.add_module_names = False
+    config.toc_object_entries_show_parents = "hide"
+    # Types of other libraries are named, not linked: the book stands on its own.
+    others = ("py:class", r"(?!widthlab\.).*")
+    config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, others]
+    config.html_static_path = [*config.html_static_path, str(Path(__file__).parent)]
+
+
+def _share_constants(app: Any) -> None:
+    """Tell Sphinx the docstrings of constants also where packages export them."""
+    del app
+    library = inventory()
+    for full, home in library.homes.items():
+        (module, name), (place, _) = full.rsplit(".", 1), home.rsplit(".", 1)
+        is_constant = isinstance(library.definition(full), _CONSTANT)
+        if place == module or not is_constant:
+            continue
+        source, target = map(ModuleAnalyzer.for_module, (module, place))
+        source.analyze()
+        target.analyze()
+        if ("", name) in source.attr_docs:
+            target.attr_docs["", name] = source.attr_docs["", name]
+
+
+def _skip(
+    app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Keep what the inventory documents at this place, and nothing else."""
+    del obj, skip, options
+    module = app.env.temp_data.get("autodoc:module", "")
+    if not module.startswith("widthlab"):
+        return None
+    library = inventory()
+    if what == "module":
+        return f"{module}.{name}" not in library.homes.values()
+    owner = app.env.temp_data.get("autodoc:class")
+    node = library.definition(library.origin(f"{module}.{owner}"))
+    return node is None or name not in members(node)
+
+
+def _signature(
+    app: Any,
+    what: str,
+    name: str,
+    obj: Any,
+    options: Any,
+    arguments: str | None,
+    returns: str | None,
+) -> tuple[str, str | None] | None:
+    del app, obj, options, arguments, returns
+    library = inventory()
+    full = library.origin(name)
+    node = library.definition(full)
+    if node is None:
+        return None
+    decorators = map(ast.unparse, getattr(node, "decorator_list", []))
+    bound = what == "method" and "staticmethod" not in decorators
+    link = functools.partial(library.resolve, library.module_of(full))
+    found, result = signature(node, link, bound=bound)
+    return found, result or None
+
+
+def _docstring(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    del obj, options
+    library = inventory()
+    full = name if what == "module" else library.origin(name)
+    module = name if what == "module" else library.module_of(full)
+    if module not in library.modules:
+        return
+    node = library.definition(full)
+    owner = full.removeprefix(f"{module}.").partition(".")[0]
+    near = _own_names(node)
+
+    def link(text: str) -> str | None:
+        found = None if text in near else library.resolve(module, text, owner)
+        # Neither to itself nor from a member to the class around it.
+        return None if found and f"{name}.".startswith(f"{found}.") else found
+
+    lines[:] = to_rest(lines, link)
+    if isinstance(node, _CONSTANT):
+        lines += _value(node)
+    if what == "module":
+        lines += _used_in(Path(app.srcdir), name)
+
+
+def _own_names(node: Any) -> set[str]:
+    """Return the arguments or fields of a definition: its docstring speaks of these."""
+    if isinstance(node, ast.ClassDef):
+        return set(fields(node)).union(*map(_own_names, _init(node)))
+    if isinstance(node, ast.FunctionDef):
+        return {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
+    return set()
+
+
+def _init(node: ast.ClassDef) -> list[ast.FunctionDef]:
+    functions = (part for part in node.body if isinstance(part, ast.FunctionDef))
+    return [part for part in functions if part.name == "__init__"]
+
+
+def _value(node: ast.stmt) -> list[str]:
+    """Return a constant as the source defines it, unless that is long."""
+    text = ast.unparse(node)
+    if len(text) > _LONGEST_VALUE:
+        return []
+    code = (f"   {line}" for line in text.splitlines())
+    return ["", ".. code-block:: python", "", *code, ""]
+
+
+def _used_in(root: Path, module: str) -> list[str]:
+    pages = chapters_using(root).get(module, [])
+    links = ", ".join(f":doc:`{page}`" for page in pages)
+    return ["", f":Used in: {links}", ""] if pages else []
+
+
+def _find_constant(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Find a type in a signature that is no class but a name for another type."""
+    if node.get("reftype") != "class" or node.get("refdomain") != "py":
+        return None
+    domain, page = env.get_domain("py"), node["refdoc"]
+    target = node["reftarget"]
+    return domain.resolve_xref(env, page, app.builder, "obj", target, node, content)
+
+
+def _add_style(app: Any, page: str, template: str, context: Any, doctree: Any) -> None:
+    del template, context, doctree
+    if page.startswith(_PAGES):
+        app.add_css_file(STYLE)
