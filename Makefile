@@ -32,7 +32,7 @@ help:
 	@echo "  make unit, nbval, lint    one part of make test"
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
-	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
 	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"

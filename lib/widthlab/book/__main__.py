@@ -26,8 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.verify(root, options.claims)
         elif options.command == "status":
             commands.status(root)
-        elif options.command == "scoreboard":
-            pages.scoreboard(root)
         elif options.command == "map":
             write_map(root)
         elif options.command == "html":
@@ -53,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     verify = command.add_parser("verify", help="compare verdicts with the committed")
     verify.add_argument("claims", type=Path, help="a claims file")
     command.add_parser("status", help="check the committed chapters without running")
-    command.add_parser("scoreboard", help="write scoreboard.md from the claims")
     command.add_parser("map", help="write what the map takes from the library")
     command.add_parser("html", help="render the site into _build/html")
     return parser
