@@ -36,7 +36,7 @@ help:
 	@echo "  make unit, nbval, lint    one part of make test"
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
-	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
 	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
 	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"

@@ -132,7 +132,6 @@ def test_execute_writes_a_chapter_fit_to_publish(executed):
     assert chapter_problems(small(executed)) == []
     (judgement,) = pages.read_claims(executed / pages.CLAIMS)
     assert judgement.verdict == "reproduced"
-    assert "small.C1" in (executed / "scoreboard.md").read_text()
     assert list(notebook.metadata) == ["kernelspec", "language_info"]
     assert len(read_executions(executed)["01-small"].cells) == 3
     commands.status(executed)
@@ -283,12 +282,6 @@ def test_alt_text_edited_after_the_run_is_noticed(executed):
     assert any("differ" in problem for problem in chapter_problems(small(executed)))
 
 
-def test_a_scoreboard_edited_by_hand_is_noticed(executed):
-    (executed / "scoreboard.md").write_text("# All is well\n")
-    with pytest.raises(BookError, match=r"scoreboard\.md is not what"):
-        commands.status(executed)
-
-
 def test_cells_out_of_order_are_noticed(executed):
     notebook = nbformat.read(small(executed).notebook, as_version=4)
     code_cells(notebook)[1][1].execution_count = 7
@@ -407,8 +400,3 @@ def test_committed_claims_have_verdicts_and_chapters():
     for judgement in judgements:
         assert judgement.verdict
         assert f"{{{judgement.claim.paper}," in keys
-
-
-@pytest.mark.skipif(not CHAPTERS, reason="no chapter yet")
-def test_committed_scoreboard_says_what_the_claims_say():
-    assert pages.scoreboard_is_current(ROOT)

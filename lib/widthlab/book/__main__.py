@@ -27,8 +27,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             commands.verify(root, options.claims)
         elif options.command == "status":
             commands.status(root)
-        elif options.command == "scoreboard":
-            pages.scoreboard(root)
         elif options.command == "map":
             write_map(root)
         elif options.command == "address":
@@ -76,7 +74,6 @@ def _parser() -> argparse.ArgumentParser:
     verify = command.add_parser("verify", help="compare verdicts with the committed")
     verify.add_argument("claims", type=Path, help="a claims file")
     command.add_parser("status", help="check the committed chapters without running")
-    command.add_parser("scoreboard", help="write scoreboard.md from the claims")
     command.add_parser("map", help="write what the map takes from the library")
     where = command.add_parser("address", help="say, check or change the address")
     where.add_argument("url", nargs="?", help="https://github.com/OWNER/REPOSITORY")

@@ -35,12 +35,9 @@ from widthlab.book.executions import (
 from widthlab.book.map import MAP, map_is_current
 from widthlab.book.pages import (
     CLAIMS,
-    SCOREBOARD,
     html,
     read_claims,
     replace,
-    scoreboard,
-    scoreboard_is_current,
     scoreboard_text,
     write_claims,
 )
@@ -115,7 +112,6 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
     ]
     merged = [*others, *read_claims(work / "claims.json")]
     write_claims(merged, root / CLAIMS)
-    scoreboard(root)
     print(f"\n{scoreboard_text(merged)}")
 
 
@@ -142,15 +138,13 @@ def status(root: Path) -> None:
     """Check the committed chapters without running them.
 
     Raises:
-        BookError: a chapter, its pair or the scoreboard page is not fit to publish.
+        BookError: a chapter or its pair is not fit to publish.
     """
     problems = [
         f"{chapter.name}: {problem}"
         for chapter in _require(read_chapters(root))
         for problem in chapter_problems(chapter)
     ]
-    if not scoreboard_is_current(root):
-        problems.append(f"{SCOREBOARD} is not what {CLAIMS} says: run make execute")
     if (root / MAP).exists() and not map_is_current(root):
         problems.append("the map's data are not the library's: run make map")
     if (root / CONFIG).exists():
