@@ -10,8 +10,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from reading import SCREENS, SITE, Reader, stale
 from widthlab.book.chromium import FLAGS, find_chromium
+
+pytest.register_assert_rewrite("reading")
+
+from reading import SCREENS, SITE, Reader, stale  # noqa: E402
 
 
 def lacking(what):
