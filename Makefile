@@ -4,6 +4,10 @@
 PYTHON ?= python3
 PORT ?= 8000
 CHAPTER ?=
+# Not from the environment, where such names mean something else.
+NAME :=
+TITLE :=
+PAPER :=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map
+.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map chapter address
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -33,7 +37,11 @@ help:
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
 	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
+	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
+	@echo "  make address     authors: say where the book is published, or move it with"
+	@echo "                   URL=https://github.com/OWNER/REPOSITORY (SITE=https://... if elsewhere)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
 	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"
 	@echo "                   benchmarks/); writes library/speed.md (AGAIN=1 to begin anew)"
@@ -87,10 +95,23 @@ execute: $(STAMP)
 bench: $(STAMP)
 	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)
 
+chapter: $(STAMP)
+	@test -n "$(NAME)" || { echo "Which name? make chapter NAME=06-my-paper, say."; exit 2; }
+	@$(BOOK) new "$(NAME)" $(if $(TITLE),--title "$(TITLE)") $(if $(PAPER),--paper "$(PAPER)")
+
 map: $(STAMP)
 	@$(BOOK) map
 
+address: $(STAMP)
+	@$(BOOK) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)') $(if $(CHECK),--check)
+
+# Binder gets the same versions, of fewer packages: no tests, no site. UPGRADE=1 takes the
+# newest versions allowed instead of keeping those that are locked.
+COMPILE := $(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
+  --custom-compile-command "make lock" --quiet
+
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \
-	  --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
-	  --quiet -o requirements.lock
+	$(COMPILE) pyproject.toml --extra book --extra test $(if $(UPGRADE),--upgrade) \
+	  -o requirements.lock
+	printf 'editables\nhatchling\n' | $(COMPILE) pyproject.toml - --no-annotate \
+	  --constraint requirements.lock $(if $(UPGRADE),--upgrade) -o binder/requirements.txt
