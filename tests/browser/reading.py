@@ -23,11 +23,11 @@ STICKING_OUT = """() => {
     if (node === document.body) return false;
     return overflowX !== 'visible' || position === 'fixed' || held(node.parentElement);
   };
+  const right = (node) => Math.round(node.getBoundingClientRect().right);
   const wide = [...document.querySelectorAll('body *')].filter((node) =>
-    node.getBoundingClientRect().right > root.clientWidth + 1 && !held(node));
-  return [`${root.clientWidth} pixels`, ...wide.slice(0, 5).map((node) =>
-    `${Math.round(node.getBoundingClientRect().right)}: ${node.outerHTML.slice(0, 160)}`)]
-    .join('\\n');
+    right(node) > root.clientWidth + 1 && !held(node));
+  const told = (node) => `${right(node)}: ${node.outerHTML.slice(0, 160)}`;
+  return [`${root.clientWidth} pixels`, ...wide.slice(0, 5).map(told)].join('\\n');
 }"""
 
 

@@ -1,5 +1,7 @@
 """No page has a serious barrier that axe-core finds; headings are in order."""
 
+from itertools import pairwise
+
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from reading import pages
@@ -12,8 +14,8 @@ HEADINGS = """() => [...document.querySelectorAll('main :is(h1, h2, h3, h4, h5, 
   .map((node) => [Number(node.tagName[1]), node.textContent])"""
 
 
-# Most of a chapter's elements are tokens of code. A block that has no kind of token but those
-# of the blocks before it becomes plain text, of the same size.
+# Most of a chapter's elements are tokens of code. A block that has no kind of token but
+# those of the blocks before it becomes plain text, of the same size.
 PLAIN = """() => {
   const seen = new Set();
   for (const block of document.querySelectorAll('.highlight pre')) {
@@ -22,8 +24,8 @@ PLAIN = """() => {
     kinds.forEach((kind) => seen.add(kind));
   }
 }"""
-# What is drawn of an equation is hidden from screen readers, which read its MathML; it has
-# the colour of the text around it.
+# What is drawn of an equation is hidden from screen readers, which read its MathML; it
+# has the colour of the text around it.
 DRAWN = [["mjx-math"]]
 
 CONTRAST = {"runOnly": ["color-contrast"]}
@@ -73,7 +75,7 @@ def test_headings_are_in_order(reader, path):
     headings = r.page.evaluate(HEADINGS)
     levels = [level for level, _ in headings]
     assert levels[0] == 1 and levels.count(1) == 1, headings
-    for (above, _), (level, text) in zip(headings, headings[1:], strict=False):
+    for (above, _), (level, text) in pairwise(headings):
         assert level <= above + 1, f"{text!r} skips a level"
     assert r.page.get_attribute("html", "lang") == "en"
 

@@ -64,7 +64,9 @@ def test_nothing_is_loaded_from_elsewhere(texts):
     imported = [
         (sheet.name, url)
         for sheet in sheets
-        for url in re.findall(r"(?:url\(|@import)\s*['\"]?(https?:[^'\")]+)", sheet.read_text())
+        for url in re.findall(
+            r"(?:url\(|@import)\s*['\"]?(https?:[^'\")]+)", sheet.read_text()
+        )
     ]
     assert imported == []
 
@@ -131,7 +133,9 @@ def test_a_page_says_what_it_is(texts, path):
     assert page.find("link", rel="canonical")["href"] == BASE + path
     image = said("property", "og:image")
     assert image.startswith(BASE) and (SITE / image.removeprefix(BASE)).is_file()
-    assert (SITE / path).parent.joinpath(page.find("link", rel="icon")["href"]).is_file()
+    assert (
+        (SITE / path).parent.joinpath(page.find("link", rel="icon")["href"]).is_file()
+    )
 
 
 def test_titles_differ(texts):

@@ -15,7 +15,7 @@ from posixpath import join, normpath
 from typing import Any
 
 from widthlab.book.chapters import BookError, page_names
-from widthlab.book.chromium import FLAGS, find_chromium
+from widthlab.book.chromium import chromium
 from widthlab.book.pages import html
 from widthlab.book.progress import clock
 
@@ -45,23 +45,23 @@ def pdf(root: Path) -> None:
     Raises:
         BookError: if the site does not build or there is nothing to print it with.
     """
-    _browser()  # before the site is built for nothing
-    html(root)
-    start = time.monotonic()
-    print_site(root, root / PDF)
+    with chromium() as browser:  # first: without one the site is built for nothing
+        html(root)
+        start = time.monotonic()
+        print_site(root, root / PDF, browser)
     size = (root / PDF).stat().st_size / 1e6
     print(f"PDF printed in {clock(time.monotonic() - start)}, {size:.1f} MB: {PDF}")
 
 
-def print_site(root: Path, path: Path) -> None:
-    """Print the built site of a book as one PDF."""
+def print_site(root: Path, path: Path, browser: Any) -> None:
+    """Print the built site of a book as one PDF, by a browser of Playwright."""
     site = root / "_build" / "html"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Beside the pages that it is made of, so that what they name is found.
     book = site / "_print.html"
     book.write_text(assemble(site, page_names(root)), encoding="utf-8")
     try:
-        _print(book, path)
+        _print(browser, book, path)
     finally:
         book.unlink()
 
@@ -163,42 +163,18 @@ def _target(href: str, name: str, names: set[str]) -> str:
     return f"#{_key(page)}--{anchor}" if anchor else f"#{_key(page)}"
 
 
-def _browser() -> tuple[Any, str]:
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise BookError(
-            "Printing needs Python's playwright, which make test installs."
-        ) from None
-    try:
-        program = find_chromium()
-    except FileNotFoundError as error:
-        raise BookError(str(error)) from None
-    if program is None:
-        raise BookError(
-            "Printing needs Chromium or Chrome, and none is on the path: install one "
-            "(on Debian: apt-get install chromium), or name its file with CHROMIUM=..."
-        )
-    return sync_playwright, program
-
-
-def _print(page: Path, path: Path) -> None:
-    start, program = _browser()
-    with start() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
-        try:
-            size = {"width": _TEXT_WIDTH, "height": 1000}
-            tab = browser.new_page(viewport=size, color_scheme="light")
-            tab.set_default_timeout(300_000)
-            tab.emulate_media(media="print")
-            tab.goto(page.as_uri())
-            tab.evaluate(_FIT, _TEXT_WIDTH)
-            tab.pdf(
-                path=path,
-                prefer_css_page_size=True,
-                print_background=True,
-                outline=True,
-                tagged=True,
-            )
-        finally:
-            browser.close()
+def _print(browser: Any, page: Path, path: Path) -> None:
+    size = {"width": _TEXT_WIDTH, "height": 1000}
+    tab = browser.new_page(viewport=size, color_scheme="light")
+    tab.set_default_timeout(300_000)
+    tab.emulate_media(media="print")
+    tab.goto(page.as_uri())
+    tab.evaluate(_FIT, _TEXT_WIDTH)
+    tab.pdf(
+        path=path,
+        prefer_css_page_size=True,
+        print_background=True,
+        outline=True,
+        tagged=True,
+    )
+    tab.close()
