@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map chapter address
+.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map chapter address
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -30,10 +30,11 @@ help:
 	@echo "  make paper       run what is missing of a chapter's paper tier (CHAPTER=3;"
 	@echo "                   MINUTES=... to stop in time; more: $(PY) -m widthlab run --help)"
 	@echo "  make html        render the site from the stored outputs into _build/html"
+	@echo "  make pdf         the same as one PDF in _build/pdf (needs Chromium or Chrome)"
 	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
 	@echo "  make clean       remove what builds and tests create (the environment stays)"
 	@echo
-	@echo "  make unit, nbval, lint    one part of make test"
+	@echo "  make unit, nbval, lint, browser    one part of make test"
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
 	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
@@ -66,6 +67,9 @@ paper: $(STAMP)
 html: $(STAMP)
 	@$(BOOK) html
 
+pdf: $(STAMP)
+	@$(BOOK) pdf
+
 serve: $(STAMP)
 	@test -f _build/html/index.html || $(BOOK) html
 	@echo "http://localhost:$(PORT)  (Ctrl-C to stop)"
@@ -88,6 +92,9 @@ unit: $(STAMP)
 
 nbval: $(STAMP)
 	@$(PY) tests/run.py nbval verdicts
+
+browser: $(STAMP)
+	@$(PY) tests/run.py html browser
 
 execute: $(STAMP)
 	@$(BOOK) execute $(CHAPTER)

@@ -22,11 +22,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "test"
 CHECKS = ROOT / "results" / "checks.json"
+HTML_SECONDS = 60
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 
 # What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
 SUMMARY = re.compile(
     r"\d+ (?:passed|failed|errors?|skipped|files?)\b.*|All checks passed.*|Verdicts: .*"
+    r"|Site built in .*"
 )
 
 
@@ -74,7 +76,8 @@ def unit() -> Result:
     # Most of a test's time is compilation, on one core: two workers take little more
     # than half the time. A module's tests stay together and share its programs.
     workers = ("-n", "auto", "--maxprocesses=4", "--dist=loadscope")
-    return tool("pytest", "-q", "tests", *workers, "--durations=5")
+    others = ("--ignore=tests/browser",)  # a stage of their own, after the site's
+    return tool("pytest", "-q", "tests", *others, *workers, "--durations=5")
 
 
 def doctests() -> Result:
@@ -104,6 +107,22 @@ def verdicts() -> Result:
     return tool("widthlab.book", "verify", str(WORK / "claims.json"))
 
 
+def html() -> Result:
+    """Build the site, as `make html` does, within its budget."""
+    start = time.monotonic()
+    result = tool("widthlab.book", "html")
+    seconds = time.monotonic() - start
+    if not result.status and seconds > HTML_SECONDS:
+        print(f"The site took {seconds:.0f} s, more than {HTML_SECONDS} s.")
+        return Result(1, f"{seconds:.0f} s, more than {HTML_SECONDS} s")
+    return result
+
+
+def browser() -> Result:
+    """Read the site of the `html` stage in a browser, and print it."""
+    return tool("pytest", "-q", "tests/browser", "--durations=5")
+
+
 def no_chapters() -> Result:
     """All is well without notebooks only if there is no chapter's text either."""
     texts = [path.name for path in (ROOT / "chapters").glob("[!_]*.md")]
@@ -122,6 +141,8 @@ STAGES: dict[str, Callable[[], Result]] = {
     "doctest": doctests,
     "nbval": nbval,
     "verdicts": verdicts,
+    "html": html,
+    "browser": browser,
 }
 
 

@@ -6,12 +6,17 @@ They need Python's playwright, a Chromium and a site that is not older than its 
 
 import os
 import threading
+from contextlib import ExitStack
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from reading import SCREENS, SITE, Reader, stale
-from widthlab.book.chromium import FLAGS, find_chromium
+from widthlab.book.chapters import BookError
+from widthlab.book.chromium import chromium
+
+pytest.register_assert_rewrite("reading")
+
+from reading import SCREENS, SITE, Reader, stale  # noqa: E402
 
 
 def lacking(what):
@@ -34,16 +39,12 @@ def site():
 @pytest.fixture(scope="session")
 def browser():
     """One Chromium for all tests."""
-    if (program := find_chromium()) is None:
-        lacking("no Chromium is installed (CHROMIUM=... names one)")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        lacking("playwright is not installed")
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(chromium())
+        except BookError as error:
+            lacking(str(error))
         yield browser
-        browser.close()
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -1,5 +1,6 @@
 """A reader of the built site: one page in a browser, and what went wrong on it."""
 
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +15,21 @@ SOURCES = (
 # MathJax sets equations after the page has loaded; the promise is there from the start.
 SET = "() => window.MathJax?.startup?.promise?.then(() => true)"
 
+STICKING_OUT = """() => {
+  const root = document.documentElement;
+  if (root.scrollWidth <= root.clientWidth) return '';
+  const held = (node) => {
+    const { overflowX, position } = getComputedStyle(node);
+    if (node === document.body) return false;
+    return overflowX !== 'visible' || position === 'fixed' || held(node.parentElement);
+  };
+  const right = (node) => Math.round(node.getBoundingClientRect().right);
+  const wide = [...document.querySelectorAll('body *')].filter((node) =>
+    right(node) > root.clientWidth + 1 && !held(node));
+  const told = (node) => `${right(node)}: ${node.outerHTML.slice(0, 160)}`;
+  return [`${root.clientWidth} pixels`, ...wide.slice(0, 5).map(told)].join('\\n');
+}"""
+
 
 def stale():
     """Return a source that is younger than the built site; None if there is none."""
@@ -21,6 +37,13 @@ def stale():
     files = (path for pattern in SOURCES for path in ROOT.glob(pattern))
     texts = (p for p in files if p.is_file() and "__pycache__" not in p.parts)
     return next((path for path in texts if path.stat().st_mtime > built), None)
+
+
+def pages():
+    """The addresses of the pages in the table of contents, in its order."""
+    toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    names = re.findall(r"^\W*(?:root|file): *(\S+)$", toc, flags=re.MULTILINE)
+    return [f"{name}.html" for name in names]
 
 
 class Reader:
@@ -68,17 +91,15 @@ class Reader:
         own = self.base, "data:", "blob:"
         return [url for url in self.requests if not url.startswith(own)]
 
-    def overflow(self):
-        """By how many pixels the page is wider than the screen."""
-        return self.page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
+    def sticking_out(self):
+        """What makes the page wider than the screen, without its own scroll bar."""
+        return self.page.evaluate(STICKING_OUT)
 
     def assert_well(self):
         """Nothing went wrong, nothing left this machine, nothing sticks out."""
         assert self.errors == []
         assert self.outside == []
-        assert self.overflow() <= 0
+        assert self.sticking_out() == ""
 
     def tab_to(self, selector, most=60):
         """Reach a control with the Tab key alone."""

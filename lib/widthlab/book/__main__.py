@@ -10,6 +10,7 @@ from widthlab.book import address, commands, pages
 from widthlab.book.chapters import BookError, find_root
 from widthlab.book.map import write_map
 from widthlab.book.new import new_chapter
+from widthlab.book.pdf import pdf
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _address(root, options)
         elif options.command == "html":
             pages.html(root)
+        elif options.command == "pdf":
+            pdf(root)
         elif options.command == "new":
             new_chapter(
                 root,
@@ -80,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     where.add_argument("--site", help="the site, if it is not GitHub's own")
     where.add_argument("--check", action="store_true", help="compare, change nothing")
     command.add_parser("html", help="render the site into _build/html")
+    command.add_parser("pdf", help="print the site as one PDF into _build/pdf")
     new = command.add_parser("new", help="begin a chapter from the template")
     new.add_argument("name", help="as 06-my-paper")
     new.add_argument("--title", help="its heading")

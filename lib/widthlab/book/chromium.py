@@ -2,9 +2,16 @@
 
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
-NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
+from widthlab.book.chapters import BookError
+
+NAMES = (
+    *("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"),
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 
 FLAGS = (
     "--no-sandbox",  # containers forbid the sandbox; only our own pages are opened
@@ -24,15 +31,39 @@ def find_chromium() -> str | None:
     """Return the program that ``CHROMIUM`` names, else the first one on the path.
 
     Raises:
-        FileNotFoundError: if ``CHROMIUM`` names no program.
+        BookError: if ``CHROMIUM`` names no program.
     """
     named = os.environ.get("CHROMIUM")
-    if named:
-        if found := shutil.which(named):
-            return found
-        raise FileNotFoundError(
+    if named and not shutil.which(named):
+        raise BookError(
             f"CHROMIUM is {named!r}, which is not a program: name the file of a "
             "Chromium or Chrome, or leave the variable out."
         )
-    macos = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
-    return next(filter(None, map(shutil.which, (*NAMES, str(macos)))), None)
+    return next(filter(None, map(shutil.which, (named,) if named else NAMES)), None)
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """Run that Chromium, by Playwright.
+
+    Raises:
+        BookError: if either is not installed; the message says how to get it.
+    """
+    program = find_chromium()
+    if program is None:
+        raise BookError(
+            "Chromium or Chrome is needed, and none is on the path: install one "
+            "(on Debian: apt-get install chromium), or name its file with CHROMIUM=..."
+        )
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise BookError(
+            "Python's playwright is needed, which requirements.lock has."
+        ) from None
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()

@@ -13,8 +13,8 @@ def _add_static(app: Any) -> None:
 def _visit_citation(translator: Any, node: Any) -> None:
     """Make an entry of the bibliography an item of its list.
 
-    docutils gives it the role of a bibliography's entry, which ARIA does not count as an
-    item, inside an element with the role of a list.
+    docutils gives it the role of a bibliography's entry, which ARIA does not count as
+    an item, inside an element with the role of a list.
     """
     from docutils.writers.html5_polyglot import HTMLTranslator
 

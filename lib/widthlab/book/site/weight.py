@@ -1,4 +1,4 @@
-"""What the site need not carry: files that no page loads, scripts that a page lacks use for.
+"""What the site need not carry: files that no page loads, scripts without a use.
 
 The theme and MathJax come with source maps, translations, fonts for old browsers and
 every combination of MathJax's components: two thirds of the site.
@@ -77,11 +77,14 @@ def _sets_mathjax(script: Any) -> bool:
     return str(script.attributes.get("body", "")).startswith("window.MathJax")
 
 
+def _without_icon_script(head: Any) -> str:
+    return _ICON_SCRIPT.sub("", str(head))
+
+
 def _register_filter(app: Any) -> None:
     if app.builder.format == "html":
-        app.builder.templates.environment.filters["without_icon_script"] = (
-            lambda head: _ICON_SCRIPT.sub("", str(head))
-        )
+        filters = app.builder.templates.environment.filters
+        filters["without_icon_script"] = _without_icon_script
 
 
 def setup(app: Any) -> None:
