@@ -5,11 +5,11 @@ Each module adds its own directives, nodes and scripts in a `setup` of its own.
 
 from typing import Any
 
-from widthlab.book.site import gallery, links, scoreboard
+from widthlab.book.site import a11y, gallery, links, meta, scoreboard, weight
 
 
 def setup(app: Any) -> dict[str, Any]:
     """Register what the modules of this package add."""
-    for module in (gallery, links, scoreboard):
+    for module in (a11y, gallery, links, meta, scoreboard, weight):
         module.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
