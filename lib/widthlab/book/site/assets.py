@@ -29,6 +29,6 @@ def use_where(
 
 
 def _serve(app: Any) -> None:
-    # Not before the builder is there: what the configuration names is loaded everywhere.
+    # Not before the builder is there: Jupyter Book loads what it finds everywhere.
     if str(FOLDER) not in app.config.html_static_path:
         app.config.html_static_path.append(str(FOLDER))

@@ -1,7 +1,7 @@
 """A gallery: one figure of each chapter, out of its executed notebook.
 
     ```{gallery}
-    chapters/01-mup-global-convergence: Which networks move their features, however wide?
+    chapters/01-mup-global-convergence: Which features move at any width?
     ```
 
 takes a page and what to write below its figure from each line. The figure is the one
@@ -94,7 +94,7 @@ def shrink(png: bytes, width: int = WIDTH) -> tuple[bytes, tuple[int, int]]:
     return stream.getvalue(), picture.size
 
 
-class gallery_image(nodes.image):  # noqa: N801 (docutils names nodes in small letters)
+class gallery_image(nodes.image):
     """An image with its true size, so that a page does not jump when it arrives."""
 
 

@@ -23,6 +23,14 @@ BOARD = "scoreboard"
 """The page that has the full scoreboard."""
 
 
+_OBJECTS = {"claim": ObjType("claim", "claim", searchprio=0)}
+_EMPTY: dict[str, Any] = {"claims": {}}  # name -> (page, id, what a search shows)
+_DANGLING = {
+    kind: f"the book has no {kind} %(target)r to link to"
+    for kind in ("claim", "verdict", "place")
+}
+
+
 def link(
     kind: str, target: str, docname: str, *content: nodes.Node, **more: Any
 ) -> pending_xref:
@@ -45,12 +53,9 @@ class BookDomain(Domain):
 
     name = "book"
     label = "Book"
-    object_types = {"claim": ObjType("claim", "claim", searchprio=0)}
-    initial_data = {"claims": {}}  # name -> (page, id, what a search shows)
-    dangling_warnings = {
-        kind: f"the book has no {kind} %(target)r to link to"
-        for kind in ("claim", "verdict", "place")
-    }
+    object_types = _OBJECTS
+    initial_data = _EMPTY
+    dangling_warnings = _DANGLING
 
     def note_claim(self, name: str, node_id: str, shown: str) -> None:
         """Remember where a claim's row stands."""
@@ -86,7 +91,11 @@ class BookDomain(Domain):
         found = make_refnode(builder, fromdocname, page, anchor, list(node.children))
         found["classes"] += node["classes"]
         # A filter is a matter of the page's script, and one page for all has none.
-        if typ == "verdict" and builder.format == "html" and builder.name != "singlehtml":
+        if (
+            typ == "verdict"
+            and builder.format == "html"
+            and builder.name != "singlehtml"
+        ):
             found["refuri"] += f"?verdict={target}"
         return found
 
@@ -98,9 +107,18 @@ class BookDomain(Domain):
         page = BOARD if kind == "verdict" else target
         if page in self.env.all_docs:
             return page, ""
-        return self.env.get_domain("std").anonlabels.get(target)
+        standard: Any = self.env.get_domain("std")
+        return standard.anonlabels.get(target)
 
-    def resolve_any_xref(self, *args: Any) -> list[Any]:
+    def resolve_any_xref(
+        self,
+        env: Any,
+        fromdocname: str,
+        builder: Any,
+        target: str,
+        node: pending_xref,
+        contnode: Element,
+    ) -> list[Any]:
         """Stay out of links whose kind the author left open."""
         return []
 

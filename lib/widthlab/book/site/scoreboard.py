@@ -21,10 +21,11 @@ from widthlab.book.site import assets, links
 from widthlab.book.site.sources import title
 from widthlab.verdicts import SYMBOLS, Judgement, Verdict
 
-COLUMNS = (
-    *("Claim", "Statement", "Verdict"),
-    *("Predicted", "Measured", "Negative control"),
-)
+COLUMNS = {
+    **{"Claim": 12, "Statement": 36, "Verdict": 20},
+    **{"Predicted": 24, "Measured": 20, "Negative control": 24},
+}
+"""Columns with their widths in characters, where a format has a use for them."""
 KEYS = {verdict: verdict.name.lower() for verdict in Verdict}
 """What the address of a filtered scoreboard calls the verdicts."""
 
@@ -103,7 +104,7 @@ class Scoreboard(SphinxDirective):
         text = nodes.inline("", "Read the chapter")
         read = links.link("place", f"chapters/{chapter}", self.env.docname, text)
         section += nodes.paragraph("", "", read)
-        section += _table(COLUMNS, [self._row(judgement) for judgement in judgements])
+        section += _table([self._row(judgement) for judgement in judgements])
         return section
 
     def _row(self, judgement: Judgement) -> nodes.row:
@@ -142,7 +143,7 @@ class Scoreboard(SphinxDirective):
 
 
 def by_chapter(judgements: Iterable[Judgement]) -> dict[str, list[Judgement]]:
-    """Group judgements by chapter, in the book's order; within it as they are stored."""
+    """Group judgements by chapter, in the book's order, and in it as stored."""
 
     def chapter(judgement: Judgement) -> str:
         return judgement.claim.chapter
@@ -152,7 +153,7 @@ def by_chapter(judgements: Iterable[Judgement]) -> dict[str, list[Judgement]]:
 
 
 def name_of(judgement: Judgement) -> str:
-    """Return what a row is called for good: the claim's id, with a tier but the live."""
+    """Return what a row is called for good: the claim's id, and a tier but live."""
     claim = judgement.claim
     return claim.id if claim.tier == "live" else f"{claim.id}-{claim.tier}"
 
@@ -192,16 +193,19 @@ def _control(judgement: Judgement) -> list[str]:
 
 def _entry(content: Sequence[nodes.Node | str]) -> nodes.entry:
     """Return a cell; what follows its first paragraph is detail."""
-    made = [nodes.paragraph("", c) if isinstance(c, str) else c for c in content]
+    made: list[Any] = [
+        nodes.paragraph("", c) if isinstance(c, str) else c for c in content
+    ]
     for detail in made[1:]:
         detail["classes"].append("wl-detail")
     return nodes.entry("", *made)
 
 
-def _table(columns: Sequence[str], rows: Sequence[nodes.row]) -> nodes.table:
-    group = nodes.tgroup("", cols=len(columns))
-    group += [nodes.colspec(colwidth=1, stub=int(c == columns[0])) for c in columns]
-    head = nodes.row("", *(nodes.entry("", nodes.paragraph("", c)) for c in columns))
+def _table(rows: Sequence[nodes.row]) -> nodes.table:
+    group = nodes.tgroup("", cols=len(COLUMNS))
+    for column, width in COLUMNS.items():
+        group += nodes.colspec(colwidth=width, stub=int(column == "Claim"))
+    head = nodes.row("", *(nodes.entry("", nodes.paragraph("", c)) for c in COLUMNS))
     group += [nodes.thead("", head), nodes.tbody("", *rows)]
     return nodes.table("", group, classes=["wl-scoreboard", "colwidths-auto"])
 
