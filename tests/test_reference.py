@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sphinx.pycode import ModuleAnalyzer
 from widthlab.book.site import commandline, inventory, source, uses
 from widthlab.book.site.docstrings import to_rest
 from widthlab.book.site.signatures import annotation, signature
@@ -127,6 +128,15 @@ def test_no_mark_is_left_unrendered(built):
     assert sum(seen["math"] for seen in built["pages"].values()) > 300
 
 
+def test_the_first_line_of_every_docstring_is_on_its_page(built):
+    """Napoleon would make a type of what stands before a colon."""
+    for full, text in first_lines():
+        page = built["objects"][LIBRARY.documented(full)]
+        plain = max(re.split(r"\$[^$]*\$|`[^`]*`|['\"*]", text), key=len).strip()
+        shown = " ".join(built["pages"][page]["text"].split())
+        assert plain in shown, full
+
+
 def test_headings_are_in_order(built):
     for page, seen in built["pages"].items():
         levels = seen["levels"]
@@ -144,6 +154,18 @@ def test_every_page_is_in_the_table_of_contents():
     files = re.findall(r"library/reference/[\w-]+", json.dumps(toc))
     there = (ROOT / "library" / "reference").glob("*.md")
     assert sorted(files) == sorted(f"library/reference/{p.stem}" for p in there)
+
+
+def first_lines():
+    """Definitions and the first lines of their docstrings, those of constants too."""
+    for full, node in definitions():
+        yield full, ast.get_docstring(node).splitlines()[0]
+    for full in LIBRARY.homes:
+        module, _, name = full.rpartition(".")
+        if isinstance(LIBRARY.definition(full), ast.Assign | ast.AnnAssign):
+            analyzer = ModuleAnalyzer.for_module(module)
+            analyzer.analyze()
+            yield full, analyzer.attr_docs["", name][0]
 
 
 def definitions():

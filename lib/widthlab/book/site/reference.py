@@ -147,6 +147,10 @@ def _docstring(
         return None if found and f"{name}.".startswith(f"{found}.") else found
 
     lines[:] = to_rest(lines, link)
+    if what in ("attribute", "data", "property"):
+        # Napoleon takes what stands before a colon in their first line for a type: let
+        # that line be an empty comment.
+        lines[:0] = ["..", ""]
     if isinstance(node, _CONSTANT):
         lines += _value(node)
     if what == "module":
