@@ -45,6 +45,7 @@ class Identity:
             f"cite-chapter-{self.number}",
             f"chapter {self.number}}}",
             f"widthlab run {self.number}`",
+            f"widthlab record {self.number}`",
             f"{self.claims}.C",
             f"({self.claims}-c",
             f"2026{self.claims},",
