@@ -149,3 +149,16 @@ def test_the_archive_would_cite_every_reproduced_paper():
     assert {(one["scheme"], one["identifier"]) for one in related} == wanted
     assert {one["relation"] for one in related} == {"cites"}
     assert all(one["resource_type"].startswith("publication-") for one in related)
+
+
+def test_the_front_page_cites_the_book():
+    text = (ROOT / "index.md").read_text("utf-8")
+    (shown,) = re.findall(r"```bibtex\n(.*?)```", text, re.DOTALL)
+    (entry,) = parse_string(shown, "bibtex").entries.values()
+    assert entry.fields == {
+        "title": CITATION["title"],
+        "year": BOOK.year,
+        "version": PROJECT["version"],
+        "url": BOOK.address,
+    }
+    assert [str(person) for person in entry.persons["author"]] == [f"{{{BOOK.author}}}"]
