@@ -197,6 +197,14 @@ def test_documented_arguments_and_fields_exist():
         assert set(named) <= known, full
 
 
+def test_what_is_returned_is_not_taken_for_a_type():
+    """Napoleon would, where the first line of the section has a colon."""
+    for full, node in definitions():
+        found = re.search(r"^Returns:\n(.*)", ast.get_docstring(node) or "", re.M)
+        text = re.sub(r"`[^`]*`|\$[^$]*\$", "", found[1] if found else "")
+        assert ":" not in text, f"{full}: write the first line without a colon"
+
+
 # --- docstrings
 
 
@@ -280,11 +288,12 @@ class A:
     x: int
     y: B = field(default_factory=B)
     z: float = field(default=1.0, compare=False)
+    w: C = _PRIVATE
     name: ClassVar[str] = "a"
     hidden: int = field(init=False)
 """
     found, _ = signature(parsed(code), lambda name: None)
-    assert found == "(*, x: int, y: B = B(), z: float = 1.0)"
+    assert found == "(*, x: int, y: B = B(), z: float = 1.0, w: C = ...)"
     assert signature(parsed("class Colour(StrEnum):\n    RED = 'red'"), str)[0] == ""
     assert annotation(parsed("x: Float[Array, '']").annotation, {}.get) == (
         "Float[Array, '']"
