@@ -4,6 +4,10 @@
 PYTHON ?= python3
 PORT ?= 8000
 CHAPTER ?=
+# Not from the environment, where such names mean something else.
+NAME :=
+TITLE :=
+PAPER :=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -14,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html serve clean lock lint format unit nbval execute bench map
+.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map chapter address
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -26,14 +30,19 @@ help:
 	@echo "  make paper       run what is missing of a chapter's paper tier (CHAPTER=3;"
 	@echo "                   MINUTES=... to stop in time; more: $(PY) -m widthlab run --help)"
 	@echo "  make html        render the site from the stored outputs into _build/html"
+	@echo "  make pdf         the same as one PDF in _build/pdf (needs Chromium or Chrome)"
 	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
 	@echo "  make clean       remove what builds and tests create (the environment stays)"
 	@echo
-	@echo "  make unit, nbval, lint    one part of make test"
+	@echo "  make unit, nbval, lint, browser    one part of make test"
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
-	@echo "                   write results/claims.json and the scoreboard (CHAPTER=01-... for one)"
+	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
+	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
+	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
+	@echo "  make address     authors: say where the book is published, or move it with"
+	@echo "                   URL=https://github.com/OWNER/REPOSITORY (SITE=https://... if elsewhere)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
 	@echo "  make bench       speed against this machine's matrix product and PyTorch (see"
 	@echo "                   benchmarks/); writes library/speed.md (AGAIN=1 to begin anew)"
@@ -58,6 +67,9 @@ paper: $(STAMP)
 html: $(STAMP)
 	@$(BOOK) html
 
+pdf: $(STAMP)
+	@$(BOOK) pdf
+
 serve: $(STAMP)
 	@test -f _build/html/index.html || $(BOOK) html
 	@echo "http://localhost:$(PORT)  (Ctrl-C to stop)"
@@ -81,16 +93,32 @@ unit: $(STAMP)
 nbval: $(STAMP)
 	@$(PY) tests/run.py nbval verdicts
 
+browser: $(STAMP)
+	@$(PY) tests/run.py html browser
+
 execute: $(STAMP)
 	@$(BOOK) execute $(CHAPTER)
 
 bench: $(STAMP)
 	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)
 
+chapter: $(STAMP)
+	@test -n "$(NAME)" || { echo "Which name? make chapter NAME=06-my-paper, say."; exit 2; }
+	@$(BOOK) new "$(NAME)" $(if $(TITLE),--title "$(TITLE)") $(if $(PAPER),--paper "$(PAPER)")
+
 map: $(STAMP)
 	@$(BOOK) map
 
+address: $(STAMP)
+	@$(BOOK) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)') $(if $(CHECK),--check)
+
+# Binder gets the same versions, of fewer packages: no tests, no site. UPGRADE=1 takes the
+# newest versions allowed instead of keeping those that are locked.
+COMPILE := $(VENV)/bin/uv pip compile --universal --generate-hashes --python-version 3.11 \
+  --custom-compile-command "make lock" --quiet
+
 lock: $(STAMP)
-	$(VENV)/bin/uv pip compile pyproject.toml --extra book --extra test --universal \
-	  --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
-	  --quiet -o requirements.lock
+	$(COMPILE) pyproject.toml --extra book --extra test $(if $(UPGRADE),--upgrade) \
+	  -o requirements.lock
+	printf 'editables\nhatchling\n' | $(COMPILE) pyproject.toml - --no-annotate \
+	  --constraint requirements.lock $(if $(UPGRADE),--upgrade) -o binder/requirements.txt

@@ -230,6 +230,7 @@ def peak_bytes() -> int:
 def facts() -> dict[str, Any]:
     """Say what is measured on; JAX is started by this."""
     import jax
+    from widthlab.book.machine import cpu_model
     from widthlab.training import use_all_cores
 
     use_all_cores()
@@ -247,14 +248,6 @@ def facts() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
     }
-
-
-def cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        if found := re.search(r"model name\s*:\s*(.+)", info):
-            return found[1].strip()
-    return platform.processor() or platform.machine()
 
 
 def torch_version() -> str | None:

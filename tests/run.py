@@ -1,10 +1,13 @@
 """The stages of ``make test``, each timed, with one summary at the end.
 
-    python tests/run.py [STAGE ...]
+    python tests/run.py [--record] [STAGE ...]
 
-A stage that fails does not hide those after it; the exit status is 0 if all passed.
+With --record, the seconds of a complete run in which all passed are written to
+results/checks.json, from which the page *Status* takes them. A stage that fails does
+not hide those after it; the exit status is 0 if all passed.
 """
 
+import json
 import os
 import re
 import shutil
@@ -13,15 +16,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "test"
+CHECKS = ROOT / "results" / "checks.json"
+HTML_SECONDS = 60
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 
 # What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
 SUMMARY = re.compile(
     r"\d+ (?:passed|failed|errors?|skipped|files?)\b.*|All checks passed.*|Verdicts: .*"
+    r"|Site built in .*"
 )
 
 
@@ -69,7 +76,8 @@ def unit() -> Result:
     # Most of a test's time is compilation, on one core: two workers take little more
     # than half the time. A module's tests stay together and share its programs.
     workers = ("-n", "auto", "--maxprocesses=4", "--dist=loadscope")
-    return tool("pytest", "-q", "tests", *workers, "--durations=5")
+    others = ("--ignore=tests/browser",)  # a stage of their own, after the site's
+    return tool("pytest", "-q", "tests", *others, *workers, "--durations=5")
 
 
 def doctests() -> Result:
@@ -99,9 +107,25 @@ def verdicts() -> Result:
     return tool("widthlab.book", "verify", str(WORK / "claims.json"))
 
 
+def html() -> Result:
+    """Build the site, as `make html` does, within its budget."""
+    start = time.monotonic()
+    result = tool("widthlab.book", "html")
+    seconds = time.monotonic() - start
+    if not result.status and seconds > HTML_SECONDS:
+        print(f"The site took {seconds:.0f} s, more than {HTML_SECONDS} s.")
+        return Result(1, f"{seconds:.0f} s, more than {HTML_SECONDS} s")
+    return result
+
+
+def browser() -> Result:
+    """Read the site of the `html` stage in a browser, and print it."""
+    return tool("pytest", "-q", "tests/browser", "--durations=5")
+
+
 def no_chapters() -> Result:
     """All is well without notebooks only if there is no chapter's text either."""
-    texts = [path.name for path in (ROOT / "chapters").glob("*.md")]
+    texts = [path.name for path in (ROOT / "chapters").glob("[!_]*.md")]
     if texts:
         print(f"Never executed: {', '.join(texts)} (make execute)")
         return Result(1, "chapters without a notebook")
@@ -117,10 +141,28 @@ STAGES: dict[str, Callable[[], Result]] = {
     "doctest": doctests,
     "nbval": nbval,
     "verdicts": verdicts,
+    "html": html,
+    "browser": browser,
 }
 
 
-def main(names: Sequence[str]) -> int:
+def record(seconds: dict[str, float]) -> None:
+    """Write how long the stages took, and the installation where that is known."""
+    from widthlab.book import machine
+
+    installed = Path(sys.prefix) / ".install-seconds"
+    found = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "cpu": machine.cpu_model(),
+        "cores": machine.cores(),
+        "stages": {name: round(took, 1) for name, took in seconds.items()},
+        "install": float(installed.read_text()) if installed.exists() else None,
+    }
+    CHECKS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def main(arguments: Sequence[str]) -> int:
+    names = [name for name in arguments if name != "--record"]
     if unknown := [name for name in names if name not in STAGES]:
         print(f"Unknown stage: {', '.join(unknown)}. Stages: {', '.join(STAGES)}.")
         return 2
@@ -136,6 +178,8 @@ def main(names: Sequence[str]) -> int:
         word = "FAILED" if result.status else "ok"
         print(f"{name:<10} {word:<7} {seconds:7.1f} s  {result.summary}")
     failed = [name for name, result, _ in rows if result.status]
+    if "--record" in arguments and not failed and [row[0] for row in rows] == [*STAGES]:
+        record({name: seconds for name, _, seconds in rows})
     word = f"FAILED: {', '.join(failed)}" if failed else "ok"
     print(f"{'all':<10} {'':<7} {time.monotonic() - begin:7.1f} s  {word}")
     return 1 if failed else 0

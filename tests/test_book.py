@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import io
-import json
 import os
 import shutil
 import signal
@@ -19,6 +18,7 @@ from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
 from widthlab.book import commands, pages
 from widthlab.book.__main__ import main
+from widthlab.book.address import read_address
 from widthlab.book.chapters import (
     BookError,
     Chapter,
@@ -30,6 +30,7 @@ from widthlab.book.chapters import (
     read_source,
 )
 from widthlab.book.execution import CellError, kernel_environment, run_notebook
+from widthlab.book.executions import read_executions
 from widthlab.book.progress import Progress, Step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -131,10 +132,8 @@ def test_execute_writes_a_chapter_fit_to_publish(executed):
     assert chapter_problems(small(executed)) == []
     (judgement,) = pages.read_claims(executed / pages.CLAIMS)
     assert judgement.verdict == "reproduced"
-    assert "small.C1" in (executed / "scoreboard.md").read_text()
     assert list(notebook.metadata) == ["kernelspec", "language_info"]
-    timings = json.loads((executed / commands.TIMINGS).read_text())
-    assert len(timings["01-small"]["cells"]) == 3
+    assert len(read_executions(executed)["01-small"].cells) == 3
     commands.status(executed)
 
 
@@ -283,12 +282,6 @@ def test_alt_text_edited_after_the_run_is_noticed(executed):
     assert any("differ" in problem for problem in chapter_problems(small(executed)))
 
 
-def test_a_scoreboard_edited_by_hand_is_noticed(executed):
-    (executed / "scoreboard.md").write_text("# All is well\n")
-    with pytest.raises(BookError, match=r"scoreboard\.md is not what"):
-        commands.status(executed)
-
-
 def test_cells_out_of_order_are_noticed(executed):
     notebook = nbformat.read(small(executed).notebook, as_version=4)
     code_cells(notebook)[1][1].execution_count = 7
@@ -337,6 +330,11 @@ def test_site_is_built_and_a_warning_fails_it(executed, capsys):
     pages.html(executed)
     page = (executed / "_build" / "html" / "chapters" / "01-small.html").read_text()
     assert "small.C1 reproduced" in page
+    here = read_address(executed)
+    for address in (here.binder, here.colab):
+        assert f'href="{address("chapters/01-small.ipynb")}"' in page
+    other = (executed / "_build" / "html" / "index.html").read_text()
+    assert "mybinder" not in other and "colab" not in other
     index = executed / "index.md"
     index.write_text("# A small book\n\n[nowhere](no-such-page.md)\n")
     with pytest.raises(BookError, match="without warnings"):
@@ -402,8 +400,3 @@ def test_committed_claims_have_verdicts_and_chapters():
     for judgement in judgements:
         assert judgement.verdict
         assert f"{{{judgement.claim.paper}," in keys
-
-
-@pytest.mark.skipif(not CHAPTERS, reason="no chapter yet")
-def test_committed_scoreboard_says_what_the_claims_say():
-    assert pages.scoreboard_is_current(ROOT)

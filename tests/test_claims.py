@@ -1,4 +1,4 @@
-"""Verdict logic, the stored form of claims, and the scoreboard."""
+"""Verdict logic, and the stored form of claims."""
 
 import json
 import os
@@ -20,7 +20,6 @@ from widthlab.claims import (
     Outcome,
     Verdict,
     compare,
-    scoreboard_markdown,
 )
 
 CLAIM = Claim(
@@ -302,24 +301,6 @@ def test_compare_reports_verdicts_only():
         "a.C2 (live) missing: reproduced -> absent",
         "a.C4 (live) added: absent -> reproduced",
     ]
-
-
-def test_scoreboard():
-    text = scoreboard_markdown(
-        [numbered("mup.C1", "pi"), numbered("mup.C2", "n"), numbered("mup.C3")]
-    )
-    rows = [line for line in text.splitlines() if line.startswith("| [")]
-    assert rows[0].startswith("| [mup.C1](#mup-c1) |")
-    assert r"\| only under μP" in rows[0]
-    assert "◐ partly reproduced" in rows[0] and "– not tested" in rows[1]
-    assert "0.02 [-0.01, 0.05]" in rows[0] and "not measured" in rows[1]
-    columns = {line.replace(r"\|", "").count("|") for line in rows}
-    assert columns == {7}
-    assert text.strip().endswith(
-        "3 claims: 1 ✓ reproduced, 1 ◐ partly reproduced, 1 – not tested."
-    )
-    linked = scoreboard_markdown([numbered("mup.C1")], link="{chapter}.html#{anchor}")
-    assert "(01-mup-global-convergence.html#mup-c1)" in linked
 
 
 @pytest.mark.parametrize(

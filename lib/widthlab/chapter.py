@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,59 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from widthlab.archive import Archive
+
+
+def begin(name: str) -> None:
+    """Go to the chapters' folder if need be, and say what this chapter takes.
+
+    Jupyter starts a notebook where it lies, Colab elsewhere. There the book is the one
+    that this library was installed from.
+
+    Raises:
+        BookError: the book is neither here nor where the library is.
+    """
+    from widthlab.book.chapters import BookError
+
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
+        # Colab has plugins for GPUs, of another version than the JAX that we need. They
+        # are loaded all the same, and what they then report is of no concern here.
+        for plugins in ("jax._src.xla_bridge", "jax_plugins"):
+            logging.getLogger(plugins).setLevel(logging.CRITICAL)
+    here = Path.cwd()
+    root = _book_of(here, name)
+    if root is None:
+        root = _book_of(Path(__file__).parent, name)
+        if root is None:
+            raise BookError(
+                f"The book with the chapter {name} is neither at {here} or above nor "
+                "where widthlab was installed from. Start Jupyter in a clone of its "
+                "repository, or install the library from one with pip install -e."
+            )
+        os.chdir(root / "chapters")
+    print(cost(root, name))
+
+
+def _book_of(start: Path, name: str) -> Path | None:
+    """Return the nearest folder at or above `start` with this chapter's text."""
+    text = Path("chapters") / f"{name}.md"
+    return next((f for f in (start, *start.parents) if (f / text).exists()), None)
+
+
+def cost(root: Path, name: str) -> str:
+    """Say how many cells a chapter has, and how long they took when last executed.
+
+    In halves of a minute, so that it does not change with every execution.
+    """
+    from widthlab.book.executions import read_executions
+
+    text = (root / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+    cells = text.count("\n```{code-cell}")
+    last = read_executions(root).get(name)
+    if last is None:
+        return f"{cells} code cells; how long they take was never recorded"
+    minutes = max(round(last.seconds / 30) / 2, 0.5)
+    where = "" if last.device is None else f" on {last.place}"
+    return f"{cells} code cells, about {minutes:g} minutes{where}"
 
 
 def circumstances(seeds: int) -> str:

@@ -1,4 +1,4 @@
-"""The claims of the book: their file, their comparison and the scoreboard.
+"""The claims of the book: their file and their comparison.
 
 Each chapter judges its claims (`widthlab.verdicts`) on estimates
 (`widthlab.estimates`) and stores them here. The names a chapter needs are
@@ -26,7 +26,7 @@ from widthlab.estimates import (
     ratio,
     slope,
 )
-from widthlab.verdicts import SYMBOLS, Check, Claim, Judgement, Outcome, Verdict
+from widthlab.verdicts import Check, Claim, Judgement, Outcome, Verdict
 
 __all__ = [
     "Check",
@@ -45,7 +45,6 @@ __all__ = [
     "markdown_row",
     "mean",
     "ratio",
-    "scoreboard_markdown",
     "slope",
 ]
 
@@ -129,41 +128,6 @@ def compare(old: Iterable[Judgement], new: Iterable[Judgement]) -> list[Differen
             kind = "added" if was is None else "missing" if now is None else "changed"
             differences.append(Difference(*key, kind, was, now))
     return differences
-
-
-def scoreboard_markdown(
-    judgements: Iterable[Judgement], *, link: str = "#{anchor}"
-) -> str:
-    """The claims as a Markdown table, with totals.
-
-    Args:
-        judgements: What `ClaimsFile.read` returns.
-        link: Target of each claim's link; `{anchor}` and `{chapter}` are filled in.
-            The default is the MyST target `(mup-c1)=` above the claim's section.
-    """
-    ordered = _by_key(judgements)
-    lines = [
-        "| Claim | Statement | Tier | Verdict | Predicted | Measured |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for key in sorted(ordered, key=_order):
-        judgement = ordered[key]
-        claim, headline = judgement.claim, judgement.checks[0].rounded()
-        target = link.format(anchor=claim.anchor, chapter=claim.chapter)
-        predicted = f"{SYMBOLS[headline.relation]} {headline.predicted:.4g}"
-        cells = (
-            f"[{claim.id}]({target})",
-            claim.statement,
-            claim.tier,
-            judgement.verdict.badge,
-            f"{headline.quantity} {predicted} (± {headline.tolerance:.4g})",
-            str(headline.estimate) if headline.estimate else "not measured",
-        )
-        lines.append(markdown_row(cells))
-    verdicts = [judgement.verdict for judgement in ordered.values()]
-    totals = [f"{verdicts.count(v)} {v.badge}" for v in Verdict if v in verdicts]
-    count = f"{len(verdicts)} claim{'' if len(verdicts) == 1 else 's'}"
-    return "\n".join([*lines, "", f"{count}: {', '.join(totals) or 'none'}.", ""])
 
 
 def markdown_row(cells: Iterable[str]) -> str:

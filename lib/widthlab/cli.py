@@ -91,6 +91,12 @@ def _parser() -> argparse.ArgumentParser:
     claims.add_argument("chapter", nargs="?", help="of one chapter")
     claims.set_defaults(command=_claims)
 
+    record = commands.add_parser(
+        "record", help="a chapter's reproduction record, as JSON"
+    )
+    record.add_argument("chapter", help="its name or number, as 3")
+    record.set_defaults(command=_record)
+
     data = commands.add_parser("data", help="data sets")
     fetch = data.add_subparsers(required=True, metavar="fetch").add_parser(
         "fetch", help="download a data set, or check the files that are there"
@@ -141,10 +147,31 @@ def _run_live(root: Path, chapter: str, options: argparse.Namespace) -> None:
     from widthlab.book import commands
 
     if options.dry_run:
-        seconds = commands.recorded_seconds(root, chapter)
-        print(f"{chapter}, live tier: {seconds or 'unknown'} s when last executed")
+        _estimate_live(root, chapter)
         return
     commands.reproduce(root, [chapter], build=False)
+
+
+def _estimate_live(root: Path, chapter: str) -> None:
+    """Print what executing a chapter took, and scale it to this machine."""
+    from widthlab.book.executions import read_executions
+    from widthlab.tiers import product_rate
+
+    last = read_executions(root).get(chapter)
+    if last is None:
+        print(f"{chapter}, live tier: never executed")
+        return
+    print(f"{chapter}, live tier: {last.seconds} s when last executed, on {last.place}")
+    if last.gflops is None:
+        print("How fast that machine was is not recorded: no estimate for this one.")
+        return
+    here = product_rate() / 1e9
+    print(
+        f"About {_span(last.seconds * last.gflops / here)} here, if time follows the "
+        f"rate of large matrix products:\n{here:.0f} GFLOP/s here, "
+        f"{last.gflops:.0f} there. This is an estimate: much of the time goes into "
+        "compilation,\nwhich follows the speed of single cores instead."
+    )
 
 
 def _run_paper(
@@ -243,16 +270,16 @@ def _span(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-# --- status, claims, data
+# --- status, claims, record, data
 
 
 def _status(options: argparse.Namespace) -> None:
-    from widthlab.book.commands import recorded_seconds
+    from widthlab.book.executions import read_executions
     from widthlab.book.pages import CLAIMS, read_claims
     from widthlab.tiers import paper_tier, stored
 
     root = find_root(options.root)
-    judged = read_claims(root / CLAIMS)
+    judged, executed = read_claims(root / CLAIMS), read_executions(root)
     for chapter in (found.name for found in read_chapters(root)):
         live = [
             j for j in judged if j.claim.chapter == chapter and j.claim.tier == "live"
@@ -261,7 +288,8 @@ def _status(options: argparse.Namespace) -> None:
         print(chapter)
         print(
             f"  live   {good} of {len(live)} claims reproduced, "
-            f"{recorded_seconds(root, chapter) or '?'} s when last executed"
+            f"{executed[chapter].seconds if chapter in executed else '?'} s when last "
+            "executed"
         )
         specs = paper_tier(chapter)
         if not specs:
@@ -282,6 +310,15 @@ def _claims(options: argparse.Namespace) -> None:
     only = _chapter(root, options.chapter) if options.chapter else ""
     judged = read_claims(root / CLAIMS)
     print(scoreboard_text([j for j in judged if j.claim.chapter.startswith(only)]))
+
+
+def _record(options: argparse.Namespace) -> None:
+    from widthlab.book.record import record_text
+
+    root = find_root(options.root)
+    name = _chapter(root, options.chapter)
+    (chapter,) = (one for one in read_chapters(root) if one.name == name)
+    print(record_text(root, chapter), end="")
 
 
 def _fetch(options: argparse.Namespace) -> None:

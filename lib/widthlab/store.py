@@ -37,8 +37,8 @@ _TEMPORARY = re.compile(r"\..+~(?P<host>[^~]*)~(?P<pid>\d+)~[0-9a-f]+\.tmp")
 _STALE_S = 3600.0
 # Modules that present, judge or keep results and cannot change a number in a record.
 _NOT_NUMERIC = frozenset(
-    "__main__ archive book chapter claims cli estimates executors plots setups store "
-    "style tiers verdicts".split()
+    "__main__ archive book chapter claims cli estimates executors ledger plots setups "
+    "store style tiers verdicts".split()
 )
 
 

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from widthlab import ledger
 from widthlab.calibration import Calibrated, Calibration, calibrate_members, rates_table
 from widthlab.executors import completed
 from widthlab.experiment import Experiment
@@ -107,6 +108,7 @@ def sweep(
         for records in finished:
             for record in records:
                 store.put(keys[record.experiment], record.to_json())
+            ledger.note("runs", len(records))
             bar.update(len(records))
     return [Record.from_json(store.get(keys[spec])) for spec in wanted]
 

@@ -81,11 +81,16 @@ def _cost(specs: Sequence[Experiment]) -> Cost:
     )
 
 
-def measured_rate(seconds: float = 1.0) -> float:
+def measured_rate() -> float:
     """Return the operations per second that training should reach on this machine.
 
     Half of what a large float32 product reaches on each device, times the devices.
     """
+    return _GUESS * product_rate()
+
+
+def product_rate(seconds: float = 1.0) -> float:
+    """Return the operations per second of a large float32 product, on all devices."""
     import jax
     import jax.numpy as jnp
 
@@ -103,7 +108,7 @@ def measured_rate(seconds: float = 1.0) -> float:
         best = min(best, time.perf_counter() - start)
     # A CPU's cores share one product already.
     scale = 1 if jax.default_backend() == "cpu" else devices
-    return _GUESS * scale * 2 * size**3 / best
+    return scale * 2 * size**3 / best
 
 
 def archive(root: Path, chapter: str) -> Archive:

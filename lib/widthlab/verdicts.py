@@ -312,9 +312,10 @@ as it must 1/1
         counts = f"(half tolerance {half}/{total}, double {double}/{total})"
         untested = _tally(self.checks)[Outcome.UNTESTED]
         gap = f", {untested} not tested" if untested else ""
-        return f"{start} {full}/{total} checks {counts}{gap}; {self._control_line()}"
+        return f"{start} {full}/{total} checks {counts}{gap}; {self.control_line()}"
 
-    def _control_line(self) -> str:
+    def control_line(self) -> str:
+        """What became of the negative controls, in one line."""
         if not self.controls:
             return "no control"
         tally, total = _tally(self.controls), len(self.controls)

@@ -1,95 +1,23 @@
-"""The map of parametrizations in a browser: the built page, without a network.
-
-Needs Python's playwright, a Chromium and a built site (make html); skipped otherwise.
-"""
+"""The map of parametrizations in a browser: the built page, without a network."""
 
 import re
-import shutil
 from fractions import Fraction as F
-from pathlib import Path
 
 import pytest
 
-playwright = pytest.importorskip(
-    "playwright.sync_api", reason="playwright is not installed"
-)
-
-ROOT = Path(__file__).resolve().parents[2]
-SITE = ROOT / "_build" / "html"
-PAGE = SITE / "library" / "map.html"
-NAMES = "chromium", "chromium-browser", "google-chrome"
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-SCREENS = [(w, theme) for w in (1280, 390) for theme in ("light", "dark")]
+PAGE = "library/map.html"
 
 
-def built():
-    """Whether the site was built from the scripts as they are now."""
-    sources = (ROOT / "assets" / "map").iterdir()
-    copies = [(path, SITE / "map" / path.name) for path in sources]
-    return PAGE.exists() and all(
-        copy.exists() and copy.read_bytes() == path.read_bytes()
-        for path, copy in copies
-    )
+class Map:
+    """The map's page, as its reader uses it."""
 
+    def __init__(self, reader):
+        self.reader, self.page = reader, reader.page
+        self.tab_to, self.press = reader.tab_to, reader.press
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed"),
-    pytest.mark.skipif(not built(), reason="the site is not built: make html"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-class Reader:
-    """One page in a context of its own, and what went wrong on it."""
-
-    def __init__(self, browser, width=1280, theme="light", **more):
-        size = {"width": width, "height": 800}
-        self.context = browser.new_context(
-            viewport=size, color_scheme=theme, offline=True, **more
-        )
-        self.page = self.context.new_page()
-        self.errors, self.requests = [], []
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("console", self._said)
-        self.page.on("requestfailed", lambda asked: self.errors.append(asked.url))
-        self.page.on("request", lambda asked: self.requests.append(asked.url))
-
-    def _said(self, message):
-        if message.type in ("error", "warning"):
-            self.errors.append(message.text)
-
-    def open(self, path=PAGE, fragment=""):
-        self.page.goto(path.as_uri() + fragment)
-        self.page.wait_for_load_state("load")
+    def open(self, fragment=""):
+        self.reader.open(PAGE, fragment)
         return self
-
-    def tab_to(self, selector, most=60):
-        """Reach a control with the Tab key alone."""
-        for _ in range(most):
-            if self.page.evaluate("s => document.activeElement.matches(s)", selector):
-                return
-            self.page.keyboard.press("Tab")
-        raise AssertionError(f"no way to {selector} by Tab")
-
-    def press(self, selector, key):
-        self.tab_to(selector)
-        self.page.keyboard.press(key)
 
     def verdict(self):
         return self.page.inner_text("#parametrization-map [role=status]")
@@ -105,32 +33,15 @@ class Reader:
 
 
 @pytest.fixture
-def reader(browser):
-    opened = []
-
-    def new(*args, **more):
-        opened.append(Reader(browser, *args, **more))
-        return opened[-1]
-
-    yield new
-    for one in opened:
-        one.context.close()
+def reader(reader):
+    """The page also works from a file, which these tests open."""
+    return lambda *args, **more: Map(reader(*args, files=True, **more))
 
 
-@pytest.fixture(scope="module")
-def the_theme_s_own(browser):
-    """What the theme itself says on a page that has no map."""
-    other = Reader(browser).open(SITE / "library" / "kernels.html")
-    assert not any("/map/" in url for url in other.requests), "the map is on its page"
-    other.context.close()
-    return set(other.errors)
-
-
-@pytest.mark.parametrize(("width", "theme"), SCREENS)
-def test_the_map_by_keyboard(reader, the_theme_s_own, width, theme):
-    r = reader(width, theme).open()
+def test_the_map_by_keyboard(reader, screen):
+    r = reader(*screen).open()
     page = r.page
-    assert page.get_attribute("html", "data-theme") == theme
+    assert page.get_attribute("html", "data-theme") == screen[1]
     assert "Feature learning" in r.verdict() and "μP" in r.verdict()
 
     r.from_the_top()
@@ -152,9 +63,7 @@ def test_the_map_by_keyboard(reader, the_theme_s_own, width, theme):
     r.press("#wl-hidden-c", "ArrowUp")
     assert "Feature learning" in r.verdict()
 
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert set(r.errors) <= the_theme_s_own
-    assert all(url.startswith(("file:", "data:")) for url in r.requests)
+    r.reader.assert_well()
 
 
 def test_bad_input_is_explained_and_changes_nothing(reader):
@@ -203,7 +112,7 @@ def test_what_a_preset_fixes_besides_can_be_left_out(reader):
     assert r.page.evaluate("document.activeElement.id") == "wl-first"
 
 
-def test_a_permalink_brings_the_table_back(reader, the_theme_s_own):
+def test_a_permalink_brings_the_table_back(reader):
     first = reader().open()
     first.page.select_option("#wl-biases", "all")
     first.page.locator("#wl-hidden-b").fill("3/4")
@@ -215,7 +124,8 @@ def test_a_permalink_brings_the_table_back(reader, the_theme_s_own):
     assert second.page.input_value("#wl-biases") == "all"
     second.page.click(".wl-link")
     assert second.verdict() == first.verdict()
-    assert set(first.errors + second.errors) <= the_theme_s_own
+    first.reader.assert_well()
+    second.reader.assert_well()
     damaged = reader().open(fragment="#p=mup&L=3&hidden=0,1/0,0")
     assert "same training as μP" in damaged.verdict()
 

@@ -2,5 +2,5 @@
 
 The commands behind the Makefile, also available as ``python -m widthlab.book``:
 `reproduce` (every chapter from scratch in a scratch folder), `execute` (in place, for
-authors), `verify`, `status`, `scoreboard` and `html`.
+authors), `verify`, `status`, `map` and `html`.
 """

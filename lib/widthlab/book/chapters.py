@@ -74,6 +74,14 @@ def read_chapters(root: Path) -> list[Chapter]:
     return chapters
 
 
+def page_names(root: Path) -> list[str]:
+    """List the pages of ``_toc.yml``, the front page first, without their suffixes."""
+    import yaml
+
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    return [str(toc["root"]), *_toc_files(toc)]
+
+
 def _toc_files(node: Any) -> Iterator[str]:
     """Walk a parsed table of contents, whatever its parts and sections."""
     if isinstance(node, dict):

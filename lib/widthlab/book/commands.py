@@ -1,12 +1,12 @@
 """Run chapters and check them: reproduce, execute, verify and status."""
 
-import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from widthlab.book.address import CONFIG, address_problems
 from widthlab.book.chapters import (
     BookError,
     Chapter,
@@ -20,26 +20,31 @@ from widthlab.book.chapters import (
 )
 from widthlab.book.execution import (
     CellError,
+    Ran,
     kernel_environment,
     run_notebook,
     warm_up,
 )
+from widthlab.book.executions import (
+    WITNESS,
+    Execution,
+    executed,
+    read_executions,
+    write_execution,
+)
 from widthlab.book.map import MAP, map_is_current
 from widthlab.book.pages import (
     CLAIMS,
-    SCOREBOARD,
     html,
     read_claims,
     replace,
-    scoreboard,
-    scoreboard_is_current,
     scoreboard_text,
     write_claims,
 )
 from widthlab.book.progress import Progress, Step, clock
 from widthlab.claims import compare
 
-TIMINGS = Path("results/timings.json")
+Keep = Callable[[Chapter, Notebook, Ran], None]
 
 
 def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> None:
@@ -88,25 +93,25 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
     work = root / "_build" / "execute"
     shutil.rmtree(work, ignore_errors=True)
 
-    def keep(chapter: Chapter, notebook: Notebook, seconds: list[float]) -> None:
+    def keep(chapter: Chapter, notebook: Notebook, ran: Ran) -> None:
         if problems := output_problems(notebook):
             raise BookError(
                 f"{chapter.name} ran, but its outputs cannot be kept:\n  "
                 + "\n  ".join(problems)
             )
         _write_notebook(canonical(notebook), chapter.notebook)
-        _record_seconds(root / TIMINGS, chapter.name, seconds)
+        found = executed(root, chapter, ran.began, ran.seconds, ran.answer)
+        write_execution(root, chapter.name, found)
 
-    _run(root, work, chapters, notebooks, keep=keep)
-    executed = {chapter.name for chapter in chapters}
+    _run(root, work, chapters, notebooks, keep=keep, ask=WITNESS)
+    again = {chapter.name for chapter in chapters}
     others = [
         judgement
         for judgement in read_claims(root / CLAIMS)
-        if judgement.claim.chapter not in executed
+        if judgement.claim.chapter not in again
     ]
     merged = [*others, *read_claims(work / "claims.json")]
     write_claims(merged, root / CLAIMS)
-    scoreboard(root)
     print(f"\n{scoreboard_text(merged)}")
 
 
@@ -133,17 +138,17 @@ def status(root: Path) -> None:
     """Check the committed chapters without running them.
 
     Raises:
-        BookError: a chapter, its pair or the scoreboard page is not fit to publish.
+        BookError: a chapter or its pair is not fit to publish.
     """
     problems = [
         f"{chapter.name}: {problem}"
         for chapter in _require(read_chapters(root))
         for problem in chapter_problems(chapter)
     ]
-    if not scoreboard_is_current(root):
-        problems.append(f"{SCOREBOARD} is not what {CLAIMS} says: run make execute")
     if (root / MAP).exists() and not map_is_current(root):
         problems.append("the map's data are not the library's: run make map")
+    if (root / CONFIG).exists():
+        problems += address_problems(root)
     if problems:
         raise BookError("Not fit to publish:\n  " + "\n  ".join(problems))
     print("Every chapter matches its source and was executed in one clean run.")
@@ -155,43 +160,47 @@ def _run(
     chapters: Sequence[Chapter],
     notebooks: Sequence[Notebook],
     *,
-    keep: Callable[[Chapter, Notebook, list[float]], None],
+    keep: Keep,
+    ask: str = "",
     resumed: bool = False,
 ) -> None:
     """Execute notebooks one after the other with one progress display for all."""
     work.mkdir(parents=True, exist_ok=True)
     env = kernel_environment(root, work)
     warm_up(env)
-    plan = _plan(root / TIMINGS, chapters, notebooks)
+    plan = _plan(read_executions(root), chapters, notebooks)
     begin, offset = time.monotonic(), 0
     with Progress(plan, sys.stdout, resumed=resumed) as progress:
         for chapter, notebook in zip(chapters, notebooks, strict=True):
             first = offset
             try:
-                seconds = run_notebook(
+                ran = run_notebook(
                     notebook,
                     folder=chapter.folder,
                     env=env,
                     log=work / "kernel.log",
+                    ask=ask,
                     starting=lambda position, first=first: progress.start(
                         first + position
                     ),
                 )
             except CellError as error:
                 raise CellError(f"{chapter.name}, {error}") from None
-            keep(chapter, notebook, seconds)
-            offset += len(seconds)
+            keep(chapter, notebook, ran)
+            offset += len(ran.seconds)
     print(f"{len(chapters)} chapter(s) executed in {clock(time.monotonic() - begin)}.")
 
 
 def _plan(
-    timings: Path, chapters: Sequence[Chapter], notebooks: Sequence[Notebook]
+    recorded: Mapping[str, Execution],
+    chapters: Sequence[Chapter],
+    notebooks: Sequence[Notebook],
 ) -> list[Step]:
-    recorded = json.loads(timings.read_text()) if timings.exists() else {}
     plan = []
     for chapter, notebook in zip(chapters, notebooks, strict=True):
         cells = code_cells(notebook)
-        seconds: list[float | None] = recorded.get(chapter.name, {}).get("cells", [])
+        last = recorded.get(chapter.name)
+        seconds: Sequence[float | None] = last.cells if last else ()
         if len(seconds) != len(cells):  # edited since it was recorded
             seconds = [None] * len(cells)
         plan += [
@@ -201,8 +210,8 @@ def _plan(
     return plan
 
 
-def _keep_copy(work: Path) -> Callable[[Chapter, Notebook, list[float]], None]:
-    def keep(chapter: Chapter, notebook: Notebook, seconds: list[float]) -> None:
+def _keep_copy(work: Path) -> Keep:
+    def keep(chapter: Chapter, notebook: Notebook, ran: Ran) -> None:
         _write_notebook(notebook, work / chapter.notebook.name)
 
     return keep
@@ -221,21 +230,6 @@ def _write_notebook(notebook: Notebook, path: Path) -> None:
 
     text = nbformat.writes(notebook)
     replace(path, text if text.endswith("\n") else text + "\n")
-
-
-def recorded_seconds(root: Path, chapter: str) -> float | None:
-    """Return what a chapter took when it was last executed, if that is known."""
-    path = root / TIMINGS
-    recorded = json.loads(path.read_text()) if path.exists() else {}
-    return recorded.get(chapter, {}).get("total")
-
-
-def _record_seconds(path: Path, name: str, seconds: Sequence[float]) -> None:
-    recorded = json.loads(path.read_text()) if path.exists() else {}
-    rounded = [round(took, 1) for took in seconds]
-    recorded[name] = {"total": round(sum(seconds), 1), "cells": rounded}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, json.dumps(recorded, indent=1, sort_keys=True) + "\n")
 
 
 def _select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,21 @@ from widthlab.book.chapters import BookError, Notebook, code_cells
 CELL_TIMEOUT = 900
 TASKS_END_WITHIN = 5.0  # seconds
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a notebook's execution went.
+
+    Attributes:
+        began: when, in UTC.
+        seconds: of each code cell.
+        answer: what the kernel printed when it was asked at the end.
+    """
+
+    began: str
+    seconds: list[float]
+    answer: str
 
 
 class CellError(BookError):
@@ -56,9 +73,10 @@ def run_notebook(
     folder: Path,
     env: dict[str, str],
     log: Path | None = None,
+    ask: str = "",
     starting: Callable[[int], None] = lambda position: None,
     timeout: int = CELL_TIMEOUT,
-) -> list[float]:
+) -> Ran:
     """Execute `notebook` in place in a fresh kernel of this Python.
 
     Args:
@@ -66,11 +84,9 @@ def run_notebook(
         folder: the kernel's working directory.
         env: the kernel's environment variables.
         log: file for what the kernel's process itself says; None discards it.
+        ask: code to run after the last cell, which prints something about the kernel.
         starting: called with a code cell's position (0, 1, ...) before it runs.
         timeout: seconds that one cell may take.
-
-    Returns:
-        Seconds per code cell.
 
     Raises:
         CellError: a cell failed; the message has its place and its traceback's end.
@@ -84,7 +100,8 @@ def run_notebook(
 
     client = nbclient.NotebookClient(notebook, timeout=timeout, record_timing=False)
     client.km = _kernel_of_this_python()
-    seconds = []
+    began = datetime.now(UTC).isoformat(timespec="seconds")
+    seconds, answer = [], ""
     cells = code_cells(notebook)
     for _, cell, _ in cells:
         cell.outputs, cell.execution_count = [], None
@@ -101,7 +118,23 @@ def run_notebook(
             except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
                 raise CellError(_failure(error, index, group)) from None
             seconds.append(time.perf_counter() - start)
-    return seconds
+        if ask:
+            answer = _answer(client, ask)
+    return Ran(began, seconds, answer)
+
+
+def _answer(client: Any, code: str) -> str:
+    """Run code in a cell that the notebook does not keep, and return what it prints."""
+    import nbformat
+
+    cell = nbformat.v4.new_code_cell(code)
+    client.nb.cells.append(cell)
+    try:
+        client.execute_cell(cell, len(client.nb.cells) - 1)
+    finally:
+        client.nb.cells.pop()
+    printed = [output for output in cell.outputs if output.get("name") == "stdout"]
+    return "".join(output.text for output in printed)
 
 
 @contextmanager

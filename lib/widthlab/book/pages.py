@@ -1,4 +1,4 @@
-"""Pages that the book makes: the claims file, the scoreboard and the site."""
+"""What the book makes besides chapters: the claims file and the site."""
 
 import os
 import shutil
@@ -11,23 +11,9 @@ from pathlib import Path
 
 from widthlab.book.chapters import BookError, read_chapters
 from widthlab.book.progress import clock
-from widthlab.claims import ClaimsFile, Judgement, scoreboard_markdown
+from widthlab.claims import ClaimsFile, Judgement
 
 CLAIMS = Path("results/claims.json")
-SCOREBOARD = Path("scoreboard.md")
-
-_SCOREBOARD_HEAD = """\
-# Scoreboard
-
-Every claim of every chapter, as its chapter's own run judged it. This page is written
-from `results/claims.json` by `make execute`; nobody edits it.
-
-"""
-
-
-def scoreboard(root: Path) -> None:
-    """Write the scoreboard page from the committed claims."""
-    (root / SCOREBOARD).write_text(_scoreboard_page(root), encoding="utf-8")
 
 
 def html(root: Path) -> None:
@@ -96,12 +82,6 @@ def scoreboard_text(judgements: Sequence[Judgement]) -> str:
     return "\n".join(lines)
 
 
-def scoreboard_is_current(root: Path) -> bool:
-    """Whether the scoreboard page says what the committed claims say."""
-    page = root / SCOREBOARD
-    return page.exists() and page.read_text(encoding="utf-8") == _scoreboard_page(root)
-
-
 def write_claims(judgements: Sequence[Judgement], path: Path) -> None:
     """Write a claims file that holds these judgements and no others."""
     with tempfile.TemporaryDirectory() as folder:
@@ -116,8 +96,3 @@ def replace(path: Path, text: str) -> None:
     scratch = path.with_name(f".{path.name}.new")
     scratch.write_text(text, encoding="utf-8")
     scratch.replace(path)
-
-
-def _scoreboard_page(root: Path) -> str:
-    # Pages of the book link to a chapter's section by its MyST target.
-    return _SCOREBOARD_HEAD + scoreboard_markdown(read_claims(root / CLAIMS))

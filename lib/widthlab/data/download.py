@@ -116,16 +116,23 @@ def data_folder() -> Path:
     return Path(pooch.os_cache("widthlab")) / "data"
 
 
-@functools.lru_cache(maxsize=1)
-def load_downloaded(name: str) -> Raw:
-    """Read `mnist`, `fashion-mnist` or `cifar10`, downloading what is missing."""
+def remote_files(name: str) -> list[RemoteFile]:
+    """Return the files of `mnist`, `fashion-mnist` or `cifar10`."""
     if name == "cifar10":
-        return _parse_cifar(fetch(_CIFAR_ARCHIVE))
+        return [_CIFAR_ARCHIVE]
     homes = _MNIST_HOMES if name == "mnist" else _FASHION_HOMES
-    files = [
+    return [
         RemoteFile(name, part, homes, "sha256", expected)
         for part, expected in zip(_IDX_PARTS, _IDX_SHA256[name], strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=1)
+def load_downloaded(name: str) -> Raw:
+    """Read `mnist`, `fashion-mnist` or `cifar10`, downloading what is missing."""
+    files = remote_files(name)
+    if name == "cifar10":
+        return _parse_cifar(fetch(*files))
     arrays = [_parse_idx(fetch(file), file) for file in files]
     return Raw(*(a.reshape(len(a), -1) if a.ndim == 3 else a for a in arrays))
 

@@ -41,6 +41,14 @@ MIXTURE_MEAN_STD = 0.25
 """Standard deviation of the class means of `gaussian_mixture`, for noise of 1."""
 
 
+def packaged_file(name: str) -> tuple[str, str] | None:
+    """Return the distribution that ships a data set, and its content's SHA-256."""
+    if name not in _FILES:
+        return None
+    package, _, expected = _FILES[name]
+    return {"sklearn": "scikit-learn"}.get(package, package), expected
+
+
 @functools.lru_cache(maxsize=2)
 def load_packaged(name: str) -> Raw:
     """Read `mnist-5k` or `digits` and split every class 80/20, always the same way."""

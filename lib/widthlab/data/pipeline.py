@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from widthlab import ledger
 from widthlab.data.raw import Raw, balanced_order, content_sha256
 from widthlab.data.sources import SOURCES
 from widthlab.data.spec import Dataset, DataSpec
@@ -29,6 +30,8 @@ def load_dataset(spec: DataSpec) -> Dataset:
         y_train = np.concatenate([y_train, (y_train + 1) % k])
     content = content_sha256(raw.x_train, raw.y_train, raw.x_test, raw.y_test)
     canonical = json.dumps(spec.to_json(), sort_keys=True, separators=(",", ":"))
+    sha256 = hashlib.sha256(f"{content}{canonical}".encode()).hexdigest()
+    ledger.note_data(spec.name, spec.changed(), sha256)
     return Dataset(
         spec=spec,
         x_train=x_train,
@@ -36,7 +39,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         x_test=prepare(raw.x_test),
         y_test=encode_targets(raw.y_test, k, spec.targets),
         classes=SOURCES[spec.name].classes,
-        sha256=hashlib.sha256(f"{content}{canonical}".encode()).hexdigest(),
+        sha256=sha256,
     )
 
 

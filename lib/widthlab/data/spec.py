@@ -152,6 +152,18 @@ class DataSpec:
         """All fields as a plain dictionary."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
 
+    def changed(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, without the name.
+
+        Examples:
+            >>> DataSpec("digits", n_train=100).changed()
+            {'n_train': 100}
+        """
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        fields = self.to_json()
+        del fields["name"]
+        return {k: v for k, v in fields.items() if v != defaults[k]}
+
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "DataSpec":
         """The inverse of `to_json`.

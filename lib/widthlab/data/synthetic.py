@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+
+from widthlab import ledger
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,10 @@ class Synthetic:
             streams = [np.random.Generator(np.random.PCG64([seed, i])) for i in (0, 1)]
             x, y = TASKS[self.task](count, self.dim, *streams)
             parts += [x, self.target_scale * y]
+        # As for files, the content's name leaves out what the platform may round.
+        spec = json.dumps(self.to_json(), sort_keys=True)
+        sha256 = hashlib.sha256(spec.encode()).hexdigest()
+        ledger.note_data(self.task, self.to_json(), sha256, drawn=True)
         return Sample(*parts)
 
 

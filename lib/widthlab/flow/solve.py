@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from widthlab import ledger
 from widthlab.flow.integrators import (
     Adaptive,
     Descent,
@@ -67,6 +68,7 @@ def solve(
         spread = NamedSharding(mesh, PartitionSpec("members"))
         packed = jax.device_put(_pad((members, grid, shares, steps), mesh.size), spread)
         ends = jax.tree.map(np.asarray, _solve_all(static, observe, mesh, packed))
+        ledger.note("flows", count)
         return [_trajectory(ends, index) for index in range(count)]
 
 

@@ -69,7 +69,7 @@ def _configure(app: Any, config: Any) -> None:
     config.add_module_names = False
     config.toc_object_entries_show_parents = "hide"
     # Types of other libraries are named, not linked: the book stands on its own.
-    others = ("py:class", r"(?!widthlab\.).*")
+    others = ("py:(class|exc)", r"(?!widthlab\.).*")
     config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, others]
     config.html_static_path = [*config.html_static_path, str(Path(__file__).parent)]
 
