@@ -52,6 +52,8 @@ for page in sorted(app.env.found_docs):
     pages[page] = {
         "text": "\\n".join(map(str, kept)),
         "levels": [depth(title) for title in tree.findall(nodes.title)],
+        "signatures": [one.astext() for one in
+                       tree.findall(addnodes.desc_signature)],
         "problems": [node.astext() for node in tree.findall(nodes.problematic)],
         "math": sum(1 for _ in tree.findall(nodes.math)),
         "links": [node["reftitle"] for node in tree.findall(nodes.reference)
@@ -135,6 +137,13 @@ def test_the_first_line_of_every_docstring_is_on_its_page(built):
         plain = max(re.split(r"\$[^$]*\$|`[^`]*`|['\"*]", text), key=len).strip()
         shown = " ".join(built["pages"][page]["text"].split())
         assert plain in shown, full
+
+
+def test_properties_have_a_type_and_are_not_called(built):
+    shown = built["pages"]["library/reference/networks"]["signatures"]
+    assert "property normalises: bool" in shown
+    methods = [one for page in built["pages"].values() for one in page["signatures"]]
+    assert [one for one in methods if "(self" in one or "(cls" in one] == []
 
 
 def test_headings_are_in_order(built):

@@ -17,15 +17,16 @@ class ParametrizationError(ValueError):
 
 
 class Role(enum.StrEnum):
-    r"""What a weight matrix does, which alone decides how it scales with width.
+    """What a weight matrix does, which alone decides how it scales with width."""
 
-    An input matrix maps finitely many coordinates to $n$, a hidden one $n$ to $n$, and
-    an output matrix $n$ to finitely many.
-    """
+    INPUT = "input"
+    """From finitely many coordinates to $n$."""
 
-    INPUT = "input"  # finite -> n
-    HIDDEN = "hidden"  # n -> n
-    OUTPUT = "output"  # n -> finite
+    HIDDEN = "hidden"
+    """From $n$ coordinates to $n$."""
+
+    OUTPUT = "output"
+    """From $n$ coordinates to finitely many."""
 
     def width(self, fan_in: int, fan_out: int) -> int:
         """Return the dimension of a layer with this role that grows with width."""
