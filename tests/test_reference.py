@@ -52,6 +52,8 @@ for page in sorted(app.env.found_docs):
     pages[page] = {
         "text": "\\n".join(map(str, kept)),
         "levels": [depth(title) for title in tree.findall(nodes.title)],
+        "signatures": [one.astext() for one in
+                       tree.findall(addnodes.desc_signature)],
         "problems": [node.astext() for node in tree.findall(nodes.problematic)],
         "math": sum(1 for _ in tree.findall(nodes.math)),
         "links": [node["reftitle"] for node in tree.findall(nodes.reference)
@@ -137,6 +139,13 @@ def test_the_first_line_of_every_docstring_is_on_its_page(built):
         assert plain in shown, full
 
 
+def test_properties_have_a_type_and_are_not_called(built):
+    shown = built["pages"]["library/reference/networks"]["signatures"]
+    assert "property normalises: bool" in shown
+    methods = [one for page in built["pages"].values() for one in page["signatures"]]
+    assert [one for one in methods if "(self" in one or "(cls" in one] == []
+
+
 def test_headings_are_in_order(built):
     for page, seen in built["pages"].items():
         levels = seen["levels"]
@@ -195,6 +204,14 @@ def test_documented_arguments_and_fields_exist():
                 re.findall(r"self\.(\w+)", ast.unparse(node))
             )
         assert set(named) <= known, full
+
+
+def test_what_is_returned_is_not_taken_for_a_type():
+    """Napoleon would, where the first line of the section has a colon."""
+    for full, node in definitions():
+        found = re.search(r"^Returns:\n(.*)", ast.get_docstring(node) or "", re.M)
+        text = re.sub(r"`[^`]*`|\$[^$]*\$", "", found[1] if found else "")
+        assert ":" not in text, f"{full}: write the first line without a colon"
 
 
 # --- docstrings
@@ -280,11 +297,12 @@ class A:
     x: int
     y: B = field(default_factory=B)
     z: float = field(default=1.0, compare=False)
+    w: C = _PRIVATE
     name: ClassVar[str] = "a"
     hidden: int = field(init=False)
 """
     found, _ = signature(parsed(code), lambda name: None)
-    assert found == "(*, x: int, y: B = B(), z: float = 1.0)"
+    assert found == "(*, x: int, y: B = B(), z: float = 1.0, w: C = ...)"
     assert signature(parsed("class Colour(StrEnum):\n    RED = 'red'"), str)[0] == ""
     assert annotation(parsed("x: Float[Array, '']").annotation, {}.get) == (
         "Float[Array, '']"

@@ -171,8 +171,9 @@ def _moment(name: str, *, derivative: bool, power: int) -> float:
 
 
 def gaussian_quadrature() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return nodes, their weights, and the standard Gaussian density at the nodes.
+    r"""Return nodes, their weights, and the standard Gaussian density at the nodes.
 
+    $E f(z) \approx \sum_i w_i\, p(z_i)\, f(z_i)$ for $z \sim N(0, 1)$.
     Each half-line is integrated on its own, so that a kink at zero is exact. The
     negative nodes come first, in the order of their mirror images.
     """

@@ -88,7 +88,11 @@ def calibrate(
     update: tuple[Any, Any],
     probe: Any,
 ) -> Calibrated:
-    """Find the base learning rates of the first step of one network.
+    r"""Find the base learning rates $\eta_l$ of the first step of one network.
+
+    Layer by layer, with the matrices before it already updated,
+    $\eta_l = \tau_l / \operatorname{mean} |m_l \Delta w^l x^{l-1}|$ for $l \ge 2$, and
+    the base rate for $l = 1$ (Hajjar, Chizat and Giraud 2024, Section 6).
 
     Args:
         model: the untrained network.
@@ -192,8 +196,8 @@ def report(records: Iterable[Any]) -> pd.DataFrame:
         records: of runs; those without a calibration are left out.
 
     Returns:
-        One row for each run and matrix: the run's parametrization, activation, depth,
-        width and seed, then `layer`, `lr`, `uncapped` and `capped`.
+        One row for each run and matrix, with the run's parametrization, activation,
+        depth, width and seed, then `layer`, `lr`, `uncapped` and `capped`.
     """
     rows = []
     for record in records:

@@ -80,9 +80,14 @@ def top_eigenpair(
 ) -> tuple[Float[Array, ""], Any]:
     r"""Return the largest eigenvalue of a symmetric map, and its unit Ritz vector.
 
-    Lanczos with full reorthogonalisation. It finds what a Krylov space of the start
-    holds: where that is invariant, its largest eigenvalue. Not a number if a product is
-    not finite.
+    Lanczos with full reorthogonalisation: after $k$ products
+
+    $$\lambda = \max_{v \in K, \|v\| = 1} v^\top A v, \qquad
+      K = \operatorname{span}\{b, A b, \dots, A^{k-1} b\},$$
+
+    for the map $A$ and the start $b$, never above the largest eigenvalue of $A$ but for
+    rounding. Where $K$ is invariant it is the largest of $A$ on $K$. Not a number if a
+    product is not finite.
 
     Args:
         product: the map.

@@ -93,11 +93,11 @@ class Tensor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What decides the shapes of an MLP and its computation.
+    r"""What decides the shapes of an MLP and its computation.
 
     Attributes:
-        input_dim: size of an input.
-        widths: sizes of the hidden layers.
+        input_dim: size $d$ of an input.
+        widths: sizes $n_1, \dots, n_L$ of the hidden layers.
         output_dim: size of the output.
         activation: name of the nonlinearity.
         biases: which layers add biases: "none", "input" (the first) or "all".
@@ -134,7 +134,7 @@ class Shape:
 
     @property
     def depth(self) -> int:
-        """Number of hidden layers."""
+        """Number $L$ of hidden layers."""
         return len(self.widths)
 
     @property
@@ -161,7 +161,10 @@ class Shape:
 
     @property
     def flops(self) -> int:
-        """Multiply-adds of matrices, times two, for one step on one example.
+        r"""Multiply-adds of matrices, times two, for one step on one example.
+
+        $$4\, d\, n_1 + 6 \sum_{l=2}^{L+1} n_{l-1} n_l, \qquad
+          n_{L+1} \text{ the size of the output}$$
 
         Each matrix is used three times (forward, and the gradients of its input and of
         itself); the first one's input needs no gradient.
@@ -211,7 +214,7 @@ class Multiplier(nnx.Variable):
 
 
 class Features(NamedTuple):
-    """What one forward pass computes, layer by layer."""
+    r"""What one forward pass computes: $h^l$ and $x^l$ layer by layer, and $f$."""
 
     preactivations: tuple[Float[Array, "batch width"], ...]
     activations: tuple[Float[Array, "batch width"], ...]
@@ -219,7 +222,9 @@ class Features(NamedTuple):
 
 
 class Dense(nnx.Module):
-    """A matrix, and biases if there are any, each with its multiplier.
+    r"""A matrix, and biases if there are any, each with its multiplier.
+
+    $x \mapsto m\, x w + m_b\, b$ for rows of inputs.
 
     A parameter knows its role, and its place in `Shape.tensors`.
     """
@@ -248,7 +253,12 @@ class Dense(nnx.Module):
 
 
 class MLP(nnx.Module):
-    """The multilayer perceptron of the wide-network papers.
+    r"""The multilayer perceptron of the wide-network papers.
+
+    $$h^1 = W^1 \xi, \qquad x^l = \varphi(h^l), \qquad h^{l+1} = W^{l+1} x^l, \qquad
+      f = W^{L+1} x^L, \qquad W^l = m_l w^l,$$
+
+    and biases where the shape has them.
 
     Example:
         >>> from widthlab import parametrization
@@ -284,7 +294,7 @@ class MLP(nnx.Module):
         return self.features(x).output
 
     def features(self, x: Float[AnyArray, "batch input"]) -> Features:
-        """Return pre-activations and activations of all layers, and the outputs."""
+        """Return $h^l$ and $x^l$ of all layers, and the outputs $f$."""
         function = activations.get(self.activation)
         before, after = [], []
         for layer in self.layers[:-1]:

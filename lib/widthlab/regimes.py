@@ -48,9 +48,16 @@ class Regime(enum.StrEnum):
     """The kinds of infinite-width limit (Tensor Programs IV, Section 3)."""
 
     UNSTABLE = "unstable"
+    """A pre-activation or the output grows with width."""
+
     TRIVIAL = "trivial"
+    r"""Nothing grows, and the output does not move: $\Delta f \to 0$."""
+
     KERNEL = "kernel"
+    r"""The output moves at order one, and no feature does: $\Delta h^l \to 0$."""
+
     FEATURE_LEARNING = "feature learning"
+    r"""The output moves at order one, and so does some $h^l$."""
 
 
 @dataclass(frozen=True, slots=True)

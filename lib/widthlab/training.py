@@ -48,15 +48,23 @@ class Data(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Optimizer:
-    """An update rule, without its learning rates: those belong to the layers.
+    r"""An update rule, without its learning rates: those belong to the layers.
+
+    With the gradient $g_t$ a layer moves by $-\eta u_t$, where $u_t$ is
+
+    - "sgd": $g_t$;
+    - "momentum": $v_t = \mu v_{t-1} + g_t$;
+    - "adam": $\hat m_t / (\sqrt{\hat s_t} + \varepsilon)$, from the moving averages $m$
+      of $g$ and $s$ of $g^2$ with their initial bias taken out;
+    - "adamw": the same and $\omega w_t$.
 
     Attributes:
         name: "sgd", "momentum", "adam" or "adamw".
-        momentum: decay of the velocity ("momentum").
-        b1: decay of Adam's first moment.
-        b2: decay of Adam's second moment.
-        eps: term added to Adam's denominator.
-        weight_decay: decoupled decay, times the layer's learning rate ("adamw").
+        momentum: $\mu$, decay of the velocity ("momentum").
+        b1: $\beta_1$, decay of Adam's first moment.
+        b2: $\beta_2$, decay of Adam's second moment.
+        eps: $\varepsilon$, added to Adam's denominator.
+        weight_decay: $\omega$, decoupled and times the layer's learning rate ("adamw").
     """
 
     name: str = "sgd"

@@ -34,18 +34,32 @@ class Outcome(StrEnum):
     """What one check came to."""
 
     PASS = "pass"
+    """The whole interval satisfies the relation."""
+
     INCONCLUSIVE = "inconclusive"
+    """A part of the interval does: the data do not decide."""
+
     FAIL = "fail"
+    """No part of the interval does."""
+
     UNTESTED = "not tested"
+    """There is no measurement."""
 
 
 class Verdict(StrEnum):
     """What one claim came to."""
 
     REPRODUCED = "reproduced"
+    """Every check passes; every control was run and does not."""
+
     PARTLY = "partly reproduced"
+    """Anything between."""
+
     NOT = "not reproduced"
+    """The headline check fails, or more than half of the measured checks do."""
+
     UNTESTED = "not tested"
+    """Nothing was measured."""
 
     @property
     def badge(self) -> str:

@@ -21,14 +21,17 @@ State = Any
 
 
 class Flow(Protocol):
-    """A gradient flow. It is a pytree: flows of one structure are solved together."""
+    r"""A gradient flow $\dot y = v(y)$ along which a loss never increases.
+
+    It is a pytree: flows of one structure are solved together.
+    """
 
     def initial(self) -> State:
         """Return the state at time 0."""
         ...
 
     def velocity(self, state: State) -> State:
-        """Return the time derivative of the state."""
+        """Return the time derivative $v(y)$ of the state."""
         ...
 
     def loss(self, state: State) -> Float[Array, ""]:

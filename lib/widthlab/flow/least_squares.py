@@ -55,7 +55,11 @@ class LeastSquares:
 
 
 def sample_moments(x: Float[AnyArray, "n d"], y: Float[AnyArray, " n"]) -> LeastSquares:
-    """Return the moments of a sample."""
+    r"""Return the moments of a sample.
+
+    $C = \frac1n \sum_a x_a x_a^\top$, $X = \frac1n \sum_a y_a x_a$, and the mean of
+    $y_a^2$.
+    """
     return LeastSquares(x.T @ x / len(x), x.T @ y / len(x), y @ y / len(x))
 
 

@@ -81,7 +81,7 @@ class Regression:
 def neurons(
     inner: Float[AnyArray, "m d"], outer: Float[AnyArray, " m"]
 ) -> dict[str, np.ndarray]:
-    """Return the coordinates of the neurons of a two-layer network."""
+    """Return the coordinates of neurons: $z_i$ under `inner`, $c_i$ under `outer`."""
     return {"outer": np.asarray(outer), "inner": np.asarray(inner)}
 
 

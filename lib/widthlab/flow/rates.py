@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 
 def windows(run: Trajectory) -> pd.DataFrame:
-    """Return the measured rate in each window, and what theory says of it there.
+    r"""Return the measured rate in each window, and what theory says of it there.
+
+    The measured rate of the window $[s, t]$ is $(\log L(s) - \log L(t)) / (t - s)$.
 
     Returns:
-        One row for each window that the run reached: `time` (its middle), `rate`
+        One row for each window that the run reached, with `time` (its middle), `rate`
         (measured), `gradient_rate` (the mean of its ends), and `kernel_rate` and
         `bound` (the smaller of theirs).
 

@@ -72,7 +72,7 @@ def empirical(
         memory: bytes to work in, besides the model, the inputs and the result.
 
     Returns:
-        The kernel on the host: (n1, n2), or (n1, n2, k, k).
+        The kernel on the host, (n1, n2) or (n1, n2, k, k).
 
     Raises:
         ValueError: sizes do not fit, or a single pair of inputs takes more memory.

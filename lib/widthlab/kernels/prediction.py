@@ -111,7 +111,7 @@ class KernelFlow:
     def fit(
         cls, k_train: Float[AnyArray, "n n"], y: Targets, f0: Any = 0.0
     ) -> KernelFlow:
-        """Diagonalise the kernel.
+        r"""Diagonalise the kernel, $\Theta = V \Lambda V^T$.
 
         Args:
             k_train: kernel of the training inputs.
@@ -132,7 +132,7 @@ class KernelFlow:
         return cls(np.where(values > least, values, 0), vectors, residual, targets)
 
     def train(self, t: Any) -> Predictions:
-        """Return the training outputs at a time, or at an array of times.
+        """Return the training outputs $f(t)$ at a time, or at an array of times.
 
         Times are numbers from 0 to infinity; their axes come first in the result.
         """
@@ -144,7 +144,7 @@ class KernelFlow:
     def test(
         self, t: Any, k_test: Float[AnyArray, "m columns"], f0_test: Any = 0.0
     ) -> Predictions:
-        """Return the outputs at test inputs, likewise.
+        """Return the outputs $f_*(t)$ at test inputs, likewise.
 
         Args:
             t: times.
@@ -164,7 +164,7 @@ class KernelFlow:
         return np.asarray(np.sum(left**2, axis=(-2, -1)) / (2 * len(self.targets)))
 
     def time_to(self, share: float) -> float:
-        """Return the time at which the loss has fallen to a share of its initial value.
+        """Return the $t$ with $L(t) = s L(0)$, for a share $s$ of the initial loss.
 
         Raises:
             ValueError: the share is not between 0 and 1, or the loss stays above it.

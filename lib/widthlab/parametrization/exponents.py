@@ -19,9 +19,14 @@ class ParametrizationError(ValueError):
 class Role(enum.StrEnum):
     """What a weight matrix does, which alone decides how it scales with width."""
 
-    INPUT = "input"  # finite -> n
-    HIDDEN = "hidden"  # n -> n
-    OUTPUT = "output"  # n -> finite
+    INPUT = "input"
+    """From finitely many coordinates to $n$."""
+
+    HIDDEN = "hidden"
+    """From $n$ coordinates to $n$."""
+
+    OUTPUT = "output"
+    """From $n$ coordinates to finitely many."""
 
     def width(self, fan_in: int, fan_out: int) -> int:
         """Return the dimension of a layer with this role that grows with width."""
@@ -90,7 +95,10 @@ class Growth:
         _exact(self, "b", "c_in", "c_out")
 
     def factors(self, r_in: float, r_out: float) -> tuple[float, float]:
-        """Return the factors on the standard deviation and on the learning rate."""
+        r"""Return the factors on the standard deviation and on the learning rate.
+
+        They are $r_{in}^{-b}$ and $r_{in}^{-c_{in}} r_{out}^{-c_{out}}$.
+        """
         std = r_in ** -float(self.b)
         return std, r_in ** -float(self.c_in) * r_out ** -float(self.c_out)
 
@@ -196,14 +204,15 @@ class Exponents:
 
 @dataclass(frozen=True, slots=True)
 class LayerScales:
-    """The numbers that a weight matrix, or a vector of biases, is trained with.
+    r"""The numbers that a weight matrix, or a vector of biases, is trained with.
+
+    The matrix in the forward pass is $W = m w$ with $w_{ij} \sim N(u, \sigma^2)$.
 
     Attributes:
-        std: initial standard deviation of the trained weights.
-        mean: their initial mean.
-        multiplier: factor between the trained weights and the matrix in the forward
-            pass.
-        lr: learning rate of the trained weights.
+        std: initial standard deviation $\sigma$ of the trained weights.
+        mean: their initial mean $u$.
+        multiplier: factor $m$ between the trained weights and the matrix.
+        lr: learning rate of the trained weights $w$.
         first_lr: learning rate of the first step.
         retained: share of the initial weights that is left after the first step.
     """

@@ -19,6 +19,9 @@ def scaled(
 
 
 def device_rms(values: Float[Array, "*shape"]) -> Float[Array, ""]:
-    """Return the root mean square of all entries."""
+    r"""Return the root mean square of all entries.
+
+    $v (\frac1N \sum_i (v_i / v)^2)^{1/2}$ with the largest magnitude $v$ taken out.
+    """
     unit, largest = scaled(values)
     return largest * jnp.sqrt(jnp.mean(unit**2))

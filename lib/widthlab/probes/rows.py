@@ -42,5 +42,5 @@ def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:
 
 
 def root_mean_square(values: Float[np.ndarray, " ..."]) -> float:
-    """Return the root mean square of all entries."""
+    r"""Return the root mean square of all entries, $(\frac1N \sum_i v_i^2)^{1/2}$."""
     return float(np.sqrt(np.mean(np.square(values))))

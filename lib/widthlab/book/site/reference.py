@@ -14,14 +14,13 @@ from typing import Any
 from sphinx.ext.autodoc import FunctionDocumenter
 from sphinx.pycode import ModuleAnalyzer
 
+from widthlab.book.site import assets
 from widthlab.book.site.docstrings import to_rest
 from widthlab.book.site.inventory import inventory
 from widthlab.book.site.signatures import signature
 from widthlab.book.site.source import fields, members
 from widthlab.book.site.uses import chapters_using
 
-STYLE = "reference.css"
-_PAGES = "library/reference"
 _CONSTANT = ast.Assign | ast.AnnAssign
 _LONGEST_VALUE = 200  # of a constant, in characters; longer ones are for the source
 
@@ -37,7 +36,7 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
     app.connect("missing-reference", _find_constant)
-    app.connect("html-page-context", _add_style)
+    assets.use_where(app, "sig-object", css="reference.css")
 
 
 class WrappedDocumenter(FunctionDocumenter):
@@ -71,7 +70,6 @@ def _configure(app: Any, config: Any) -> None:
     # Types of other libraries are named, not linked: the book stands on its own.
     others = ("py:(class|exc)", r"(?!widthlab\.).*")
     config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, others]
-    config.html_static_path = [*config.html_static_path, str(Path(__file__).parent)]
 
 
 def _share_constants(app: Any) -> None:
@@ -121,6 +119,8 @@ def _signature(
     node = library.definition(full)
     if node is None:
         return None
+    if what == "property":
+        return "", None
     decorators = map(ast.unparse, getattr(node, "decorator_list", []))
     bound = what == "method" and "staticmethod" not in decorators
     link = functools.partial(library.resolve, library.module_of(full))
@@ -193,9 +193,3 @@ def _find_constant(app: Any, env: Any, node: Any, content: Any) -> Any:
     domain, page = env.get_domain("py"), node["refdoc"]
     target = node["reftarget"]
     return domain.resolve_xref(env, page, app.builder, "obj", target, node, content)
-
-
-def _add_style(app: Any, page: str, template: str, context: Any, doctree: Any) -> None:
-    del template, context, doctree
-    if page.startswith(_PAGES):
-        app.add_css_file(STYLE)

@@ -98,7 +98,8 @@ def _fields(node: ast.ClassDef, link: Link) -> Iterator[str]:
 def _default(value: ast.expr) -> str | None:
     """Return a field's default; None if the field is no argument."""
     if not (isinstance(value, ast.Call) and ast.unparse(value.func).endswith("field")):
-        return ast.unparse(value)
+        text = ast.unparse(value)
+        return "..." if text.startswith("_") else text  # a private name says nothing
     given = {word.arg: word.value for word in value.keywords}
     if "init" in given and not ast.literal_eval(given["init"]):
         return None
