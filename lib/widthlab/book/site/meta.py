@@ -22,6 +22,8 @@ def _configure(app: Any, config: Any) -> None:
     """Give every extension the book's title and address."""
     config.templates_path.append(str(TEMPLATES))
     config.project = config.html_title
+    # The theme means to have no bar on top, but its empty text counts as the default.
+    config.html_theme_options["navbar_persistent"] = []
     config.html_favicon = str(BRAND / "mark.svg")
     config.ogp_site_name = config.html_title
     config.ogp_site_url = config.html_baseurl
