@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
-from sphinx.ext.autodoc import FunctionDocumenter
+from sphinx.ext.autodoc import DataDocumenter, FunctionDocumenter
 from sphinx.pycode import ModuleAnalyzer
 
 from widthlab.book.site import assets
@@ -29,6 +30,7 @@ def setup(app: Any) -> None:
     """Let autodoc write the library's reference."""
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
+    app.add_autodocumenter(ConstantDocumenter, override=True)
     app.add_autodocumenter(WrappedDocumenter)
     app.connect("config-inited", _configure)
     app.connect("builder-inited", _share_constants)
@@ -36,7 +38,15 @@ def setup(app: Any) -> None:
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
     app.connect("missing-reference", _find_constant)
+    app.connect("html-page-context", _without_lists)
     assets.use_where(app, "sig-object", css="reference.css")
+
+
+class ConstantDocumenter(DataDocumenter):
+    """Constants, whose source is shown: nothing is said twice of names for types."""
+
+    def update_content(self, more_content: Any) -> None:
+        """Leave out the evaluated type."""
 
 
 class WrappedDocumenter(FunctionDocumenter):
@@ -193,3 +203,22 @@ def _find_constant(app: Any, env: Any, node: Any, content: Any) -> Any:
     domain, page = env.get_domain("py"), node["refdoc"]
     target = node["reftarget"]
     return domain.resolve_xref(env, page, app.builder, "obj", target, node, content)
+
+
+def _without_lists(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
+    del app, page, template, tree
+    if "body" in context:
+        context["body"] = plain_signatures(context["body"])
+
+
+def plain_signatures(body: str) -> str:
+    """Return a page's HTML with the lines of signatures in blocks.
+
+    Sphinx makes a list of definitions of them that defines nothing, which a screen
+    reader would announce.
+    """
+
+    def plain(match: re.Match[str]) -> str:
+        return re.sub(r"<(/?)d[ld]>", r"<\1div>", match[0])
+
+    return re.sub(r'<dt class="sig .*?</dt>', plain, body, flags=re.DOTALL)
