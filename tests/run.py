@@ -120,7 +120,8 @@ def html() -> Result:
 
 def browser() -> Result:
     """Read the site of the `html` stage in a browser, and print it."""
-    return tool("pytest", "-q", "tests/browser", "--durations=5")
+    workers = ("-n", "2", "--dist=worksteal")
+    return tool("pytest", "-q", "tests/browser", *workers, "--durations=5")
 
 
 def no_chapters() -> Result:

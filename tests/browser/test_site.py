@@ -1,6 +1,7 @@
 """The built site as files: links, pictures, metadata, the sitemap, weight."""
 
 import re
+from itertools import pairwise
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from xml.etree import ElementTree
 
@@ -136,6 +137,17 @@ def test_a_page_says_what_it_is(texts, path):
     assert (
         (SITE / path).parent.joinpath(page.find("link", rel="icon")["href"]).is_file()
     )
+
+
+@pytest.mark.parametrize("path", pages())
+def test_headings_are_in_order(texts, path):
+    page = texts[path]
+    assert page.html["lang"] == "en"
+    found = page.select_one("article.bd-article").find_all(re.compile("^h[1-6]$"))
+    levels = [int(heading.name[1]) for heading in found]
+    assert levels[0] == 1 and levels.count(1) == 1
+    for (above, below), heading in zip(pairwise(levels), found[1:], strict=True):
+        assert below <= above + 1, f"{heading.text!r} skips a level"
 
 
 def test_titles_differ(texts):

@@ -77,8 +77,8 @@ def assemble(site: Path, names: Sequence[str]) -> str:
         if article is None:
             raise BookError(f"{name}.html has no article: is it a page of the site?")
         contents.append(f'<li><a href="#{_key(name)}">{_title(article)}</a></li>')
-        _localize(article, name, set(names))
-        articles.append(f'<div id="{_key(name)}">{article}</div>')
+        _localize(article, name, set(names), _address(page, name))
+        articles.append(f'<div class="book-page" id="{_key(name)}">{article}</div>')
     first = pages[names[0]]
     links = "".join(f'<link rel="stylesheet" href="{href}">' for href in styles)
     return f"""<!DOCTYPE html>
@@ -113,14 +113,19 @@ def _title(article: Any) -> str:
     return escape(heading.get_text().removesuffix("#").strip())
 
 
+def _address(page: Any, name: str) -> str:
+    """Return the address of the site, which a page knows for itself."""
+    canonical = str(page.select_one("link[rel=canonical]")["href"])
+    return canonical.removesuffix(f"{name}.html")
+
+
 def _imprint(page: Any) -> str:
     author = page.select_one(".component-author")
-    address = page.select_one("link[rel=canonical]")
     today = date.today()
     return (
         f"<p>{escape(author.get_text(strip=True))}</p>"
         f"<p>Version {version('widthlab')}, printed on {today:%-d %B %Y}</p>"
-        f"<p>{escape(address['href'].removesuffix('index.html'))}</p>"
+        f"<p>{escape(_address(page, 'index'))}</p>"
     )
 
 
@@ -135,7 +140,7 @@ def _mathjax(pages: dict[str, Any]) -> str:
     return ""
 
 
-def _localize(article: Any, name: str, names: set[str]) -> None:
+def _localize(article: Any, name: str, names: set[str], address: str) -> None:
     """Make ids unique in the book, links within it local, and pictures findable."""
     for node in article.select("script, details.above-input, link"):
         node.decompose()
@@ -149,17 +154,17 @@ def _localize(article: Any, name: str, names: set[str]) -> None:
     for node in article.find_all(src=True):
         node["src"] = normpath(join(name, "..", node["src"]))
     for node in article.find_all(href=True):
-        node["href"] = _target(node["href"], name, names)
+        node["href"] = _target(node["href"], name, names, address)
 
 
-def _target(href: str, name: str, names: set[str]) -> str:
-    """Return where a link of a page leads in the book."""
+def _target(href: str, name: str, names: set[str], address: str) -> str:
+    """Return where a link leads: into the book, or to what only the site has."""
     if "://" in href or href.startswith("mailto:"):
         return href
     path, _, anchor = href.partition("#")
     page = normpath(join(name, "..", path)).removesuffix(".html") if path else name
     if page not in names:
-        return page
+        return address + normpath(join(name, "..", path))
     return f"#{_key(page)}--{anchor}" if anchor else f"#{_key(page)}"
 
 
