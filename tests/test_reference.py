@@ -17,6 +17,7 @@ import yaml
 from sphinx.pycode import ModuleAnalyzer
 from widthlab.book.site import commandline, inventory, source, uses
 from widthlab.book.site.docstrings import to_rest
+from widthlab.book.site.reference import plain_signatures
 from widthlab.book.site.signatures import annotation, signature
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -306,6 +307,13 @@ class A:
     assert signature(parsed("class Colour(StrEnum):\n    RED = 'red'"), str)[0] == ""
     assert annotation(parsed("x: Float[Array, '']").annotation, {}.get) == (
         "Float[Array, '']"
+    )
+
+
+def test_lines_of_a_signature_are_no_list_of_definitions():
+    lines = '<dt class="sig py">f(<dl>\n<dd>x</dd>\n</dl>)</dt><dd>Do.</dd>'
+    assert plain_signatures(f"<dl>{lines}</dl>") == (
+        '<dl><dt class="sig py">f(<div>\n<div>x</div>\n</div>)</dt><dd>Do.</dd></dl>'
     )
 
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from pathlib import Path
 from typing import Any
 
-from sphinx.ext.autodoc import FunctionDocumenter
-from sphinx.pycode import ModuleAnalyzer
-
-from widthlab.book.site import assets
+from widthlab.book.site import assets, documenters
 from widthlab.book.site.docstrings import to_rest
 from widthlab.book.site.inventory import inventory
 from widthlab.book.site.signatures import signature
 from widthlab.book.site.source import fields, members
 from widthlab.book.site.uses import chapters_using
 
-_CONSTANT = ast.Assign | ast.AnnAssign
 _LONGEST_VALUE = 200  # of a constant, in characters; longer ones are for the source
 
 
@@ -29,31 +26,14 @@ def setup(app: Any) -> None:
     """Let autodoc write the library's reference."""
     app.setup_extension("sphinx.ext.autodoc")
     app.setup_extension("sphinx.ext.napoleon")
-    app.add_autodocumenter(WrappedDocumenter)
+    documenters.setup(app)
     app.connect("config-inited", _configure)
-    app.connect("builder-inited", _share_constants)
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
     app.connect("missing-reference", _find_constant)
+    app.connect("html-page-context", _without_lists)
     assets.use_where(app, "sig-object", css="reference.css")
-
-
-class WrappedDocumenter(FunctionDocumenter):
-    """Functions with a derivative of their own, which look like values to autodoc."""
-
-    objtype = "wrapped"
-    directivetype = "function"
-    priority = FunctionDocumenter.priority + 1
-
-    @classmethod
-    def can_document_member(
-        cls, member: Any, membername: str, isattr: bool, parent: Any
-    ) -> bool:
-        """Tell whether something wraps a function."""
-        del membername, isattr, parent
-        is_class = isinstance(member, type)
-        return callable(member) and hasattr(member, "__wrapped__") and not is_class
 
 
 def _configure(app: Any, config: Any) -> None:
@@ -70,22 +50,6 @@ def _configure(app: Any, config: Any) -> None:
     # Types of other libraries are named, not linked: the book stands on its own.
     others = ("py:(class|exc)", r"(?!widthlab\.).*")
     config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, others]
-
-
-def _share_constants(app: Any) -> None:
-    """Tell Sphinx the docstrings of constants also where packages export them."""
-    del app
-    library = inventory()
-    for full, home in library.homes.items():
-        (module, name), (place, _) = full.rsplit(".", 1), home.rsplit(".", 1)
-        is_constant = isinstance(library.definition(full), _CONSTANT)
-        if place == module or not is_constant:
-            continue
-        source, target = map(ModuleAnalyzer.for_module, (module, place))
-        source.analyze()
-        target.analyze()
-        if ("", name) in source.attr_docs:
-            target.attr_docs["", name] = source.attr_docs["", name]
 
 
 def _skip(
@@ -151,7 +115,7 @@ def _docstring(
         # Napoleon takes what stands before a colon in their first line for a type: let
         # that line be an empty comment.
         lines[:0] = ["..", ""]
-    if isinstance(node, _CONSTANT):
+    if isinstance(node, documenters.CONSTANT):
         lines += _value(node)
     if what == "module":
         lines += _used_in(Path(app.srcdir), name)
@@ -193,3 +157,22 @@ def _find_constant(app: Any, env: Any, node: Any, content: Any) -> Any:
     domain, page = env.get_domain("py"), node["refdoc"]
     target = node["reftarget"]
     return domain.resolve_xref(env, page, app.builder, "obj", target, node, content)
+
+
+def _without_lists(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
+    del app, page, template, tree
+    if "body" in context:
+        context["body"] = plain_signatures(context["body"])
+
+
+def plain_signatures(body: str) -> str:
+    """Return a page's HTML with the lines of signatures in blocks.
+
+    Sphinx makes a list of definitions of them that defines nothing, which a screen
+    reader would announce.
+    """
+
+    def plain(match: re.Match[str]) -> str:
+        return re.sub(r"<(/?)d[ld]>", r"<\1div>", match[0])
+
+    return re.sub(r'<dt class="sig .*?</dt>', plain, body, flags=re.DOTALL)

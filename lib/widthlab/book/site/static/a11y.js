@@ -18,3 +18,11 @@
     window.addEventListener("resize", mark);
   });
 })();
+
+// The theme's arrow that opens a page's own pages in the sidebar has no name.
+(() => {
+  for (const arrow of document.querySelectorAll("summary:has(> .toctree-toggle)")) {
+    const page = arrow.closest("li")?.querySelector("a")?.textContent.trim();
+    arrow.setAttribute("aria-label", `Pages of ${page}`);
+  }
+})();
