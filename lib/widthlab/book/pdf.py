@@ -29,6 +29,7 @@ _TEXT_WIDTH = 657
 # Wait until all equations are set, then shrink what is wider than the text.
 _FIT = """async (width) => {
   await window.MathJax?.startup?.promise;
+  for (const image of document.images) image.loading = 'eager'; // or it waits to be seen
   await Promise.all([...document.images].map((image) => image.decode()));
   const wide = 'table, mjx-container[display="true"]';
   for (const node of document.querySelectorAll(wide)) {

@@ -30,7 +30,7 @@ def _configure(app: Any, config: Any) -> None:
     config.ogp_social_cards = CARD
     # One language, one version: a page's address has neither.
     config.sitemap_url_scheme = "{link}"
-    config.sitemap_excludes = ["search.html", "genindex.html"]
+    config.sitemap_excludes = ["search.html", "genindex.html", "py-modindex.html"]
 
 
 def setup(app: Any) -> None:
