@@ -27,9 +27,10 @@ _MARK = Path(__file__).parent / "site" / "brand" / "mark.svg"
 _TEXT_WIDTH = 657
 
 # Wait until all equations are set, then shrink what is wider than the text.
+# Pictures that load when they are seen would never load.
 _FIT = """async (width) => {
   await window.MathJax?.startup?.promise;
-  for (const image of document.images) image.loading = 'eager'; // or it waits to be seen
+  for (const image of document.images) image.loading = 'eager';
   await Promise.all([...document.images].map((image) => image.decode()));
   const wide = 'table, mjx-container[display="true"]';
   for (const node of document.querySelectorAll(wide)) {
