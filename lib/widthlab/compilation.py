@@ -5,6 +5,10 @@ elements runs faster, by a quarter or more in training, and takes about twice as
 compile as the older. So the training loop has the newer, and what runs a few times the
 older. One level of optimisation below the highest costs neither anything that could be
 measured (`benchmarks/compilation.py`).
+
+A matrix product whose parts several threads sum adds them in the order in which threads
+happen to finish: its last bits depend on what else the machine does. So no product is
+shared between threads in that way (`ONE_THREAD_A_PRODUCT`).
 """
 
 from __future__ import annotations
@@ -15,7 +19,10 @@ from typing import Any
 
 import jax
 
-_ON_CPU = {"xla_backend_optimization_level": 1}
+ONE_THREAD_A_PRODUCT = {"xla_cpu_multi_thread_eigen": False}
+"""The option of XLA that makes a CPU's bits independent of its load."""
+
+_ON_CPU = {"xla_backend_optimization_level": 1, **ONE_THREAD_A_PRODUCT}
 _BRIEF_ON_CPU = {**_ON_CPU, "xla_cpu_use_fusion_emitters": False}
 
 

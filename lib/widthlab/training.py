@@ -23,7 +23,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from widthlab.compilation import compiled
+from widthlab.compilation import ONE_THREAD_A_PRODUCT, compiled
 from widthlab.curvature import Product, gauss_newton_product, hessian_product
 from widthlab.model import MLP, AnyArray, Multiplier, Scales, Shape, by_tensor
 from widthlab.schedules import (
@@ -297,9 +297,13 @@ def use_all_cores() -> int:
     """Make one JAX device of each CPU core, and return the number of devices.
 
     Small networks leave a core idle when one matrix product is shared between the
-    cores; one member to a core does not. This has to come before JAX is first used, and
-    does nothing after that or where the number of CPU devices is set already.
+    cores; one member to a core does not. And how a product is shared depends on the
+    machine's load, and with it the last bits of the result: so it is not shared. This
+    has to come before JAX is first used, and does nothing after that or where the
+    number of CPU devices is set already; the library's own programs have the same bits
+    all the same (`compilation`).
     """
+    _compile_for_same_bits()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     with contextlib.suppress(RuntimeError):  # JAX is in use: leave its devices alone
@@ -307,6 +311,15 @@ def use_all_cores() -> int:
         if not is_set and unset:
             jax.config.update("jax_num_cpu_devices", cores)
     return len(jax.local_devices())
+
+
+def _compile_for_same_bits() -> None:
+    """Ask XLA for bits that do not depend on load, where nobody has chosen."""
+    given = os.environ.get("XLA_FLAGS", "")
+    for name, value in ONE_THREAD_A_PRODUCT.items():
+        if name not in given:
+            given = f"{given} --{name}={str(value).lower()}".strip()
+    os.environ["XLA_FLAGS"] = given  # XLA reads it once, when JAX is first used
 
 
 def members_per_batch(platform: str, members: int) -> int:

@@ -28,6 +28,9 @@ SYMBOLS = {"equals": "=", "at_most": "≤", "at_least": "≥"}
 # Stored numbers keep this many significant digits: more would change from machine to
 # machine and fill the history of results/claims.json with noise.
 _DIGITS = 4
+EDGE = 0.25
+"""Share by which an interval may be longer or shorter without turning a verdict."""
+_STRETCHES = (1 - EDGE, 1.0, 1 + EDGE)
 
 
 class Outcome(StrEnum):
@@ -55,6 +58,10 @@ class Verdict(StrEnum):
     PARTLY = "partly reproduced"
     """Anything between."""
 
+    UNDECIDED = "undecided"
+    """Intervals a quarter longer or shorter would turn the verdict: it is on an edge,
+    where other seeds, or another processor's rounding, may turn it."""
+
     NOT = "not reproduced"
     """The headline check fails, or more than half of the measured checks do."""
 
@@ -70,6 +77,7 @@ class Verdict(StrEnum):
 _BADGES = {
     Verdict.REPRODUCED: "✓",
     Verdict.PARTLY: "◐",
+    Verdict.UNDECIDED: "○",
     Verdict.NOT: "✗",
     Verdict.UNTESTED: "–",
 }
@@ -116,7 +124,7 @@ class Check:
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ClaimError(f"tolerance must be at least 0, got {self.tolerance}")
 
-    def outcome(self, scale: float = 1.0) -> Outcome:
+    def outcome(self, scale: float = 1.0, stretch: float = 1.0) -> Outcome:
         """Pass if the whole interval satisfies the relation, fail if none of it does.
 
         In between the data do not decide: an equality whose interval is wider than
@@ -124,15 +132,23 @@ class Check:
 
         Args:
             scale: Factor on the tolerance, positive.
+            stretch: Factor on the interval's length on either side of its value,
+                positive.
 
         Raises:
-            ClaimError: The scale is not positive.
+            ClaimError: A factor is not positive.
         """
-        if not scale > 0:
-            raise ClaimError(f"scale must be positive, got {scale}")
+        if not (scale > 0 and stretch > 0):
+            raise ClaimError(
+                f"scale and stretch must be positive, got {scale} and {stretch}"
+            )
         if self.estimate is None:
             return Outcome.UNTESTED
         low, high = self.estimate.low, self.estimate.high
+        if stretch != 1:
+            middle = self.estimate.value
+            low = middle - stretch * (middle - low)
+            high = middle + stretch * (high - middle)
         floor = self.predicted - scale * self.tolerance
         ceiling = self.predicted + scale * self.tolerance
         if self.relation == "at_most":
@@ -148,14 +164,20 @@ class Check:
     def rounded(self) -> Check:
         """The check in 4 significant digits.
 
-        Where rounding would turn an outcome (at half, full or double tolerance), as
-        many more digits as keep it: the published numbers imply the published verdict.
+        Where rounding would turn an outcome (at half, full or double tolerance, or with
+        the interval longer or shorter), as many more digits as keep it: the published
+        numbers imply the published verdict.
         """
         for digits in range(_DIGITS, 17):
             candidate = self._rounded_to(digits)
-            if all(candidate.outcome(s) == self.outcome(s) for s in SCALES.values()):
+            if candidate._outcomes() == self._outcomes():
                 return candidate
         return self
+
+    def _outcomes(self) -> list[Outcome]:
+        """All outcomes that anything published depends on."""
+        scaled = [self.outcome(scale) for scale in SCALES.values()]
+        return scaled + [self.outcome(stretch=stretch) for stretch in _STRETCHES]
 
     def _rounded_to(self, digits: int) -> Check:
         estimate = self.estimate and Estimate(
@@ -286,9 +308,15 @@ class Judgement:
         - not reproduced: the headline check fails, or more than half of the measured
           checks do;
         - reproduced: every check passes and every control was run and does not;
-        - partly reproduced: anything between.
+        - partly reproduced: anything between;
+        - undecided: which of these it is depends on whether intervals are a quarter
+          (`EDGE`) longer or shorter.
         """
-        outcomes = [check.outcome() for check in self.checks]
+        implied = {self._verdict(stretch) for stretch in _STRETCHES}
+        return implied.pop() if len(implied) == 1 else Verdict.UNDECIDED
+
+    def _verdict(self, stretch: float) -> Verdict:
+        outcomes = [check.outcome(stretch=stretch) for check in self.checks]
         measured = [o for o in outcomes if o is not Outcome.UNTESTED]
         if not measured:
             return Verdict.UNTESTED
@@ -296,8 +324,9 @@ class Judgement:
         if outcomes[0] is Outcome.FAIL or 2 * failed > len(measured):
             return Verdict.NOT
         refuted = {Outcome.FAIL, Outcome.INCONCLUSIVE}
-        controlled = all(control.outcome() in refuted for control in self.controls)
-        if self.passed() == len(self.checks) and controlled:
+        controls = [control.outcome(stretch=stretch) for control in self.controls]
+        all_pass = outcomes.count(Outcome.PASS) == len(outcomes)
+        if all_pass and refuted.issuperset(controls):
             return Verdict.REPRODUCED
         return Verdict.PARTLY
 
@@ -306,7 +335,10 @@ class Judgement:
         return _tally(self.checks, scale)[Outcome.PASS]
 
     def line(self) -> str:
-        """The one stable line a chapter prints and nbval compares.
+        """The one line a chapter prints and nbval compares: the verdict, nothing else.
+
+        How many checks pass, and by how much, is not in it: on another processor a
+        check may come out otherwise without turning the verdict.
 
         >>> from widthlab.estimates import exact
         >>> claim = Claim("mup.C1", "01-mup", "chen2025", "Features move.", "abstract",
@@ -314,19 +346,10 @@ class Judgement:
         >>> print(claim.judge([Check("μP", "slope", "equals", 0.0, 0.1, exact(0.06))],
         ...                   [Check("NTP", "slope", "equals", 0.0, 0.1, exact(-0.5))]
         ...                   ).line())
-        mup.C1 reproduced: 1/1 checks (half tolerance 0/1, double 1/1); control fails \
-as it must 1/1
+        mup.C1 reproduced
         """
         tier = "" if self.claim.tier == "live" else f" ({self.claim.tier} tier)"
-        start = f"{self.claim.id}{tier} {self.verdict.value}:"
-        total = len(self.checks)
-        if self.verdict is Verdict.UNTESTED:
-            return f"{start} 0/{total} checks measured"
-        half, full, double = (self.passed(scale) for scale in SCALES.values())
-        counts = f"(half tolerance {half}/{total}, double {double}/{total})"
-        untested = _tally(self.checks)[Outcome.UNTESTED]
-        gap = f", {untested} not tested" if untested else ""
-        return f"{start} {full}/{total} checks {counts}{gap}; {self.control_line()}"
+        return f"{self.claim.id}{tier} {self.verdict.value}"
 
     def control_line(self) -> str:
         """What became of the negative controls, in one line."""

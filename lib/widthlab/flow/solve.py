@@ -2,7 +2,6 @@ r"""Solve gradient flows: many at a time, each by the method that one asks for."
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
 from widthlab import ledger
+from widthlab.compilation import compiled
 from widthlab.flow.integrators import (
     Adaptive,
     Descent,
@@ -67,7 +67,9 @@ def solve(
         mesh = members_mesh(jax.local_devices(), count)
         spread = NamedSharding(mesh, PartitionSpec("members"))
         packed = jax.device_put(_pad((members, grid, shares, steps), mesh.size), spread)
-        ends = jax.tree.map(np.asarray, _solve_all(static, observe, mesh, packed))
+        platform = mesh.devices.flat[0].platform
+        program = compiled(_solve_all, platform, static=(0, 1, 2))
+        ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))
         ledger.note("flows", count)
         return [_trajectory(ends, index) for index in range(count)]
 
@@ -125,7 +127,6 @@ def _pad(members: Any, multiple: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[take], members)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _solve_all(
     method: Adaptive | None, observe: Observe, mesh: Mesh, packed: Any
 ) -> End:
