@@ -12,7 +12,7 @@ PAPER :=
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-BOOK := $(PY) -m widthlab.book
+BOOK := $(PY) -m richregime
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
@@ -28,7 +28,7 @@ help:
 	@echo "  make test        lint, types, unit tests, doctests, and every chapter's outputs"
 	@echo
 	@echo "  make paper       run what is missing of a chapter's paper tier (CHAPTER=3;"
-	@echo "                   MINUTES=... to stop in time; more: $(PY) -m widthlab run --help)"
+	@echo "                   MINUTES=... to stop in time; more: $(PY) -m richregime run --help)"
 	@echo "  make html        render the site from the stored outputs into _build/html"
 	@echo "  make pdf         the same as one PDF in _build/pdf (needs Chromium or Chrome)"
 	@echo "  make serve       show that site at http://localhost:$(PORT) (PORT=...)"
@@ -62,7 +62,7 @@ test: $(STAMP)
 
 paper: $(STAMP)
 	@test -n "$(CHAPTER)" || { echo "Which chapter? make paper CHAPTER=3, say."; exit 2; }
-	@$(PY) -m widthlab run $(CHAPTER) --tier paper $(if $(MINUTES),--minutes $(MINUTES))
+	@$(PY) -m richregime run $(CHAPTER) --tier paper $(if $(MINUTES),--minutes $(MINUTES))
 
 html: $(STAMP)
 	@$(BOOK) html

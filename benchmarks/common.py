@@ -230,8 +230,8 @@ def peak_bytes() -> int:
 def facts() -> dict[str, Any]:
     """Say what is measured on; JAX is started by this."""
     import jax
-    from widthlab.book.machine import cpu_model
-    from widthlab.training import use_all_cores
+    from richregime.machine import cpu_model
+    from widthlab.training.devices import use_all_cores
 
     use_all_cores()
     device = jax.local_devices()[0]

@@ -74,8 +74,8 @@ def sweep() -> dict[str, Any]:
 def chapter(name: str, work: Path) -> dict[str, Any]:
     """Execute a chapter's cells in a kernel of their own, which is watched."""
     import nbformat
-    from widthlab.book.chapters import read_chapters, read_source
-    from widthlab.book.execution import kernel_environment, run_notebook, warm_up
+    from richregime.chapters import read_chapters, read_source
+    from richregime.execution import kernel_environment, run_notebook, warm_up
 
     chosen = next(c for c in read_chapters(common.ROOT) if c.name == name)
     notebook = read_source(chosen)

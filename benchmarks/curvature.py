@@ -21,9 +21,10 @@ import jax
 from common import alternate, child, medians, part_parser, table, write_json
 from widthlab import DataSpec, Experiment
 from widthlab.probes import Performance
-from widthlab.schedules import Schedule
-from widthlab.sweeps import _members
-from widthlab.training import Data, train
+from widthlab.runs.ensembles import _members
+from widthlab.training.ensemble import train
+from widthlab.training.schedules import Schedule
+from widthlab.training.state import Data
 
 FIRST, STEPS, REPETITIONS = 5, 40, 5
 DIGITS = DataSpec(

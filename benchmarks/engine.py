@@ -12,9 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from common import Quiet, timed
-from widthlab import parametrization, training
+from widthlab import parametrization
 from widthlab.model import Scales, Shape
-from widthlab.training import Data, Members, Optimizer, Plan
+from widthlab.training import ensemble as training
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.state import Data, Members, Plan
 
 TRAIN_SIZE, INPUTS, CLASSES = 2048, 784, 10
 LR = 1e-3

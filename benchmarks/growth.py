@@ -41,7 +41,7 @@ from common import (
     write_json,
 )
 from engine import Case, step_seconds
-from widthlab.training import use_all_cores
+from widthlab.training.devices import use_all_cores
 
 COLUMNS = {
     "against": "",

@@ -13,7 +13,7 @@ from unittest import mock
 import jax
 from common import square_rates
 from engine import Case, step_seconds
-from widthlab import training
+from widthlab.training import ensemble as training
 
 WIDTHS = (64, 128, 256, 512, 1024, 2048)
 

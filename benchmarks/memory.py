@@ -62,7 +62,7 @@ def peak(side: str, width: int, members: int) -> dict[str, int]:
 def of_widthlab(case: Any, trains: bool) -> int | None:
     import jax
     from engine import Pulse, make_data, make_members
-    from widthlab import training
+    from widthlab.training import ensemble as training
 
     training.use_all_cores()
     data = make_data()

@@ -38,7 +38,7 @@ from common import (
     write_json,
 )
 from engine import Case, Kernels, Pulse, make_data, make_members, products, weights
-from widthlab import training
+from widthlab.training import ensemble as training
 
 try:
     import torch

@@ -81,12 +81,12 @@ def unit() -> Result:
 
 
 def doctests() -> Result:
-    return tool("pytest", "-q", "--doctest-modules", "lib/widthlab")
+    return tool("pytest", "-q", "--doctest-modules", "lib/widthlab", "lib/richregime")
 
 
 def nbval() -> Result:
     """Execute every chapter and compare each cell's output with the committed one."""
-    from widthlab.book.execution import kernel_environment, warm_up
+    from richregime.execution import kernel_environment, warm_up
 
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
@@ -104,13 +104,13 @@ def verdicts() -> Result:
     """Compare the verdicts of the `nbval` stage with the committed ones."""
     if not any((ROOT / "chapters").glob("*.ipynb")):
         return no_chapters()
-    return tool("widthlab.book", "verify", str(WORK / "claims.json"))
+    return tool("richregime", "verify", str(WORK / "claims.json"))
 
 
 def html() -> Result:
     """Build the site, as `make html` does, within its budget."""
     start = time.monotonic()
-    result = tool("widthlab.book", "html")
+    result = tool("richregime", "html")
     seconds = time.monotonic() - start
     if not result.status and seconds > HTML_SECONDS:
         print(f"The site took {seconds:.0f} s, more than {HTML_SECONDS} s.")
@@ -149,7 +149,7 @@ STAGES: dict[str, Callable[[], Result]] = {
 
 def record(seconds: dict[str, float]) -> None:
     """Write how long the stages took, and the installation where that is known."""
-    from widthlab.book import machine
+    from richregime import machine
 
     installed = Path(sys.prefix) / ".install-seconds"
     found = {

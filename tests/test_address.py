@@ -6,8 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from widthlab.book.__main__ import main
-from widthlab.book.address import (
+from richregime.address import (
     Address,
     address_problems,
     move,
@@ -15,14 +14,15 @@ from widthlab.book.address import (
     read_address,
     require,
 )
-from widthlab.book.chapters import (
+from richregime.chapters import (
     BookError,
     canonical,
     chapter_problems,
     read_chapters,
     read_source,
 )
-from widthlab.book.executions import EXECUTIONS, file_sha256
+from richregime.cli import main
+from richregime.executions import EXECUTIONS, file_sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "01-small"

@@ -7,13 +7,13 @@ from reference import slope_and_error
 from scipy.special import roots_jacobi
 from widthlab import flow
 from widthlab.flow import Descent, solve
-from widthlab.flow.alignment import (
+from widthlab.papers.hajjar2023symmetries.alignment import (
     angle_observe,
     angle_outputs,
     angle_particles,
     angles_of,
 )
-from widthlab.flow.angle_kernels import (
+from widthlab.papers.hajjar2023symmetries.angle_kernels import (
     alpha,
     angle_quantiles,
     feature,
@@ -21,7 +21,7 @@ from widthlab.flow.angle_kernels import (
     input_angles,
     target_feature,
 )
-from widthlab.flow.population import gaussian_norm
+from widthlab.papers.hajjar2023symmetries.population import gaussian_norm
 
 DIMS = [(20, 5), (40, 2), (30, 1), (12, 10), (40, 35)]
 THETA = np.linspace(0, np.pi / 2, 13)

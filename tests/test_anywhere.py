@@ -20,12 +20,12 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+from richregime import chapter as words
+from richregime.address import read_address
+from richregime.chapters import BookError, Chapter, code_cells, read_source
+from richregime.chapters import read_chapters as read_toc
+from richregime.executions import Execution, write_execution
 from sphinx_book_theme.header_buttons.launch import add_launch_buttons
-from widthlab import chapter as words
-from widthlab.book.address import read_address
-from widthlab.book.chapters import BookError, Chapter, code_cells, read_source
-from widthlab.book.chapters import read_chapters as read_toc
-from widthlab.book.executions import Execution, write_execution
 
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / "binder"

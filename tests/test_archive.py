@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_experiment import spec
-from widthlab import archive as module
-from widthlab.archive import SIDECAR, TABLE, Archive, ArchiveError, run_id
-from widthlab.records import Record
-from widthlab.store import Store
-from widthlab.sweeps import run
+from widthlab.runs import archive as module
+from widthlab.runs.archive import SIDECAR, TABLE, Archive, ArchiveError, run_id
+from widthlab.runs.record import Record
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import run
 
 
 @pytest.fixture(scope="module")

@@ -16,10 +16,9 @@ import nbformat
 import pytest
 from jupyter_core.utils import ensure_event_loop
 from nbclient import NotebookClient
-from widthlab.book import commands, pages
-from widthlab.book.__main__ import main
-from widthlab.book.address import read_address
-from widthlab.book.chapters import (
+from richregime import commands, pages
+from richregime.address import read_address
+from richregime.chapters import (
     BookError,
     Chapter,
     canonical,
@@ -29,9 +28,10 @@ from widthlab.book.chapters import (
     read_chapters,
     read_source,
 )
-from widthlab.book.execution import CellError, kernel_environment, run_notebook
-from widthlab.book.executions import read_executions
-from widthlab.book.progress import Progress, Step
+from richregime.cli import main
+from richregime.execution import CellError, kernel_environment, run_notebook
+from richregime.executions import read_executions
+from richregime.progress import Progress, Step
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = read_chapters(ROOT) if any((ROOT / "chapters").glob("*.md")) else []
@@ -164,7 +164,7 @@ def test_reproduce_reports_a_changed_verdict(executed, monkeypatch, capsys):
 def test_a_killed_reproduction_is_resumed(executed, monkeypatch, capsys):
     """Kill it with a run stored and the chapter unfinished; the store must be used."""
     store = executed / "_build" / "reproduce" / "store"
-    command = [sys.executable, "-m", "widthlab.book", "--root", str(executed)]
+    command = [sys.executable, "-m", "richregime", "--root", str(executed)]
     process = subprocess.Popen(
         [*command, "reproduce"],
         env={**os.environ, "SMALL_WAIT": "60"},
@@ -183,7 +183,7 @@ def test_a_killed_reproduction_is_resumed(executed, monkeypatch, capsys):
 
 
 def test_an_interrupt_says_how_to_go_on(executed):
-    command = [sys.executable, "-m", "widthlab.book", "--root", str(executed)]
+    command = [sys.executable, "-m", "richregime", "--root", str(executed)]
     # A shell's background jobs ignore interrupts, and so would what they start.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(

@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from test_experiment import spec as plain_spec
 from test_training import data, follow, members, plan, weights_of
-from widthlab.calibration import Calibration, calibrate_members, draw, report
-from widthlab.experiment import Experiment
 from widthlab.model import Shape
-from widthlab.store import Store
-from widthlab.sweeps import first_rates, sweep
-from widthlab.training import Data, untrained
+from widthlab.runs.ensembles import first_rates
+from widthlab.runs.experiment import Experiment
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import sweep
+from widthlab.training.calibration import Calibration, calibrate_members, draw, report
+from widthlab.training.ensemble import untrained
+from widthlab.training.state import Data
 
 SHAPE = Shape(5, (12, 12, 12), 3, "relu", "all")
 PLAN = plan(shape=SHAPE, batch_size=8, train_size=12)

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
-from widthlab.catapult import two_variables
 from widthlab.model import MLP, Shape, by_tensor
+from widthlab.papers.terjek2025mlps.catapult import two_variables
 from widthlab.parametrization import get
-from widthlab.training import precision
+from widthlab.training.devices import precision
 
 N = 64
 

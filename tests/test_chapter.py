@@ -1,7 +1,7 @@
 """What chapters say in the same way."""
 
 import pytest
-from widthlab import chapter
+from richregime import chapter
 from widthlab.claims import Check, Claim, ClaimsFile, Estimate
 
 

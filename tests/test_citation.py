@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 from pybtex.database import parse_string
-from widthlab.book import bibliography
-from widthlab.book.chapters import BookError, Chapter, read_chapters
-from widthlab.book.pages import CLAIMS, read_claims
+from richregime import bibliography
+from richregime.chapters import BookError, Chapter, read_chapters
+from richregime.pages import CLAIMS, read_claims
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = read_chapters(ROOT)

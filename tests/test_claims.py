@@ -21,7 +21,7 @@ from widthlab.claims import (
     Verdict,
     compare,
 )
-from widthlab.verdicts import EDGE
+from widthlab.claims.check import EDGE
 
 CLAIM = Claim(
     id="mup.C1",

@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
+from richregime import cli, tiers
 from test_experiment import spec
 from test_sweeps import PATH
-from widthlab import cli, tiers
-from widthlab.setups import hajjar2024training as setup
+from widthlab.papers import hajjar2024training as setup
 
 CHAPTER = "03-integrable-parametrizations"
 
@@ -115,7 +115,7 @@ def test_an_interrupt_says_how_to_go_on(book, monkeypatch, capsys):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("widthlab.archive.Archive.run", interrupt)
+    monkeypatch.setattr("widthlab.runs.archive.Archive.run", interrupt)
     assert book("run", "3", "--tier", "paper") == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -124,8 +124,8 @@ LONG_TIER = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # deaf in a background job
 from test_experiment import spec
-from widthlab import cli
-from widthlab.setups import hajjar2024training as setup
+from richregime import cli
+from widthlab.papers import hajjar2024training as setup
 tier = [spec(), spec(width=512, steps=100_000)]
 setup.paper_tier = lambda: iter(tier)
 sys.argv[1:] = ["--root", sys.argv[1], "run", "3", "--tier", "paper"]

@@ -9,16 +9,16 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from widthlab import parametrization
-from widthlab.curvature import (
+from widthlab.kernels import empirical
+from widthlab.model import MLP, Multiplier, Shape, by_tensor
+from widthlab.training.curvature import (
     follow_top,
     gauss_newton_product,
     hessian_product,
     rescaled,
     top_eigenpair,
 )
-from widthlab.kernels import empirical
-from widthlab.model import MLP, Shape, by_tensor
-from widthlab.training import LOSSES, Multiplier
+from widthlab.training.losses import LOSSES
 
 SIZES = {"input_dim": 5, "widths": (6, 7), "output_dim": 3, "biases": "input"}
 SAMPLES = 9

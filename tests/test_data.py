@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from widthlab import store
 from widthlab.data import (
     SOURCES,
     DataError,
@@ -30,6 +29,7 @@ from widthlab.data import (
     pipeline,
 )
 from widthlab.data.raw import balanced_order, stable_order
+from widthlab.runs import store
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 OFFLINE = ("mnist-5k", "digits", "gaussian-mixture")

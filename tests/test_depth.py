@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from widthlab import activations, depth, kernels
+from widthlab import activations, kernels
 from widthlab.model import MLP, Scales, Shape
+from widthlab.papers.terjek2025mlps import depth
 from widthlab.parametrization import Growth, Role, get
 
 UNIT = np.array([0.6, 0.0, -0.8])

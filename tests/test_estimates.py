@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from widthlab.estimates import (
+from widthlab.claims.estimates import (
     ClaimError,
     Estimate,
     exact,

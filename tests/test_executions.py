@@ -7,18 +7,18 @@ from datetime import datetime
 import nbformat
 import numpy as np
 import pytest
-from test_book import make_book, small
-from widthlab import cli, ledger, tiers
-from widthlab.book import commands, machine
-from widthlab.book.executions import (
+from richregime import cli, commands, machine, tiers
+from richregime.executions import (
     EXECUTIONS,
     Execution,
     file_sha256,
     read_executions,
     write_execution,
 )
+from test_book import make_book, small
+from widthlab import ledger
 from widthlab.data import DataSpec
-from widthlab.store import code_version
+from widthlab.runs.provenance import code_version
 
 USES = """
 ```{code-cell} ipython3

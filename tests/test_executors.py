@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from test_experiment import assert_same_runs, spec
-from widthlab.executors import LostWorkersError, Processes, completed
-from widthlab.store import Store, code_version
-from widthlab.sweeps import OtherCodeError, _run_elsewhere, cells, sweep
+from widthlab.runs.cells import cells
+from widthlab.runs.executors import LostWorkersError, Processes, completed
+from widthlab.runs.provenance import code_version
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import OtherCodeError, _run_elsewhere, sweep
 
 distributed = pytest.importorskip("distributed")
 

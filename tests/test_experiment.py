@@ -12,14 +12,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from widthlab.calibration import Calibration
 from widthlab.data import DataSpec
-from widthlab.experiment import Experiment
 from widthlab.parametrization import ParametrizationError, Role, get
 from widthlab.probes import Features, Performance, Stationarity
-from widthlab.schedules import Schedule
-from widthlab.tensor_program import CovariancePreservation
-from widthlab.training import Optimizer
+from widthlab.probes.covariance import CovariancePreservation
+from widthlab.runs.experiment import Experiment
+from widthlab.training.calibration import Calibration
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.schedules import Schedule
 
 PATH = os.pathsep.join([str(Path(__file__).parent), *sys.path])
 DATA = DataSpec("digits", n_train=32, n_test=16, targets="labels")

@@ -18,7 +18,7 @@ from widthlab.data.synthetic import Synthetic
 from widthlab.flow import Descent, PartiallyTrained, Shallow, solve
 from widthlab.model import MLP, Shape
 from widthlab.parametrization import Role
-from widthlab.training import mean_squared_error
+from widthlab.training.losses import mean_squared_error
 
 DATA = Synthetic(task="noise", n_train=6, n_test=3, dim=8, seed=1)
 SEED, WIDTH, INNER, ACTIVATION = 4, 8, 5, "tanh"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from widthlab.book import map as page
+from richregime import map as page
 from widthlab.parametrization import (
     BIASES,
     Exponents,
@@ -21,8 +21,8 @@ from widthlab.parametrization import (
     catalogue,
     get,
 )
+from widthlab.plots.style import COLOURS, LABELS, MARKERS
 from widthlab.regimes import Regime, classify, tensor_programs_r
-from widthlab.style import COLOURS, LABELS, MARKERS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = ROOT / "assets" / "map"
@@ -130,7 +130,7 @@ def written(verdict):
 
 
 def test_the_files_are_what_the_library_says():
-    assert page.map_is_current(ROOT), "run: python -m widthlab.book map"
+    assert page.map_is_current(ROOT), "run: python -m richregime map"
 
 
 def test_data_are_the_catalogue_as_the_book_draws_it():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from widthlab.book.__main__ import main
-from widthlab.book.chapters import BookError, read_chapters, read_source
-from widthlab.book.new import MARK, SAMPLE, TEMPLATE, new_chapter
+from richregime.chapters import BookError, read_chapters, read_source
+from richregime.cli import main
+from richregime.new import MARK, SAMPLE, TEMPLATE, new_chapter
 
 ROOT = Path(__file__).resolve().parents[1]
 TOC = """\

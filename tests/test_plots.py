@@ -15,9 +15,10 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
-from widthlab import plots, style
-from widthlab.estimates import ClaimError, Estimate, slope
+from widthlab import plots
+from widthlab.claims.estimates import ClaimError, Estimate, slope
 from widthlab.parametrization import catalogue
+from widthlab.plots import style
 
 SLOPES = {"mup": 0.0, "ntk": -0.5}
 WIDTHS = [64, 128, 256, 512]

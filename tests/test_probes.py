@@ -25,10 +25,12 @@ from widthlab.probes import (
     root_mean_square,
     smallest_eigenvalue,
 )
+from widthlab.probes.covariance import CovariancePreservation
 from widthlab.probes.device import device_rms
 from widthlab.probes.rank import numerical_rank
-from widthlab.tensor_program import CovariancePreservation
-from widthlab.training import LOSSES, Data, precision
+from widthlab.training.devices import precision
+from widthlab.training.losses import LOSSES
+from widthlab.training.state import Data
 
 SHAPE = Shape(input_dim=6, widths=(12, 14), output_dim=3, activation="tanh")
 PROBES = (

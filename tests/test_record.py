@@ -9,17 +9,17 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from sklearn import datasets
-from widthlab import cli
-from widthlab.book.chapters import BookError, read_chapters
-from widthlab.book.executions import (
+from richregime import cli
+from richregime.chapters import BookError, read_chapters
+from richregime.executions import (
     Execution,
     file_sha256,
     read_executions,
     write_execution,
 )
-from widthlab.book.pages import CLAIMS, read_claims, write_claims
-from widthlab.book.record import SCHEMA, SCHEMA_ID, record, record_text, stored_runs
+from richregime.pages import CLAIMS, read_claims, write_claims
+from richregime.record import SCHEMA, SCHEMA_ID, record, record_text, stored_runs
+from sklearn import datasets
 from widthlab.claims import Estimate
 from widthlab.data.origins import origin
 from widthlab.data.raw import content_sha256

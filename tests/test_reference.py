@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from richregime.site import commandline, inventory, source, uses
+from richregime.site.docstrings import to_rest
+from richregime.site.reference import plain_signatures
+from richregime.site.signatures import annotation, signature
 from sphinx.pycode import ModuleAnalyzer
-from widthlab.book.site import commandline, inventory, source, uses
-from widthlab.book.site.docstrings import to_rest
-from widthlab.book.site.reference import plain_signatures
-from widthlab.book.site.signatures import annotation, signature
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = inventory.inventory()
@@ -33,7 +33,7 @@ from sphinx.application import Sphinx
 root, out = sys.argv[1:]
 warned = StringIO()
 app = Sphinx(root, None, f"{out}/html", f"{out}/trees", "dummy", {
-    "extensions": ["myst_parser", *(f"widthlab.book.site.{name}" for name in
+    "extensions": ["myst_parser", *(f"richregime.site.{name}" for name in
                                     ("commandline", "reference"))],
     "myst_enable_extensions": ["dollarmath"],
     "root_doc": "library/reference", "nitpicky": True,
@@ -156,7 +156,9 @@ def test_headings_are_in_order(built):
 
 def test_docstrings_link_to_each_other(built):
     links = built["pages"]["library/reference/experiments"]["links"]
-    assert {"widthlab.schedules.Schedule", "widthlab.data.DataSpec"} <= set(links)
+    assert {"widthlab.training.schedules.Schedule", "widthlab.data.DataSpec"} <= set(
+        links
+    )
 
 
 def test_every_page_is_in_the_table_of_contents():
@@ -247,9 +249,9 @@ def test_inline_marks(markdown, expected):
 
 
 def test_names_lead_where_there_is_something():
-    known = {"run": "widthlab.sweeps.run"}
+    known = {"run": "widthlab.runs.sweep.run"}
     assert rest("`run()` of `lr`", known) == (
-        ":py:obj:`run() <widthlab.sweeps.run>` of ``lr``"
+        ":py:obj:`run() <widthlab.runs.sweep.run>` of ``lr``"
     )
     assert rest("`make run`", known) == "``make run``"
 
@@ -320,15 +322,25 @@ def test_lines_of_a_signature_are_no_list_of_definitions():
 @pytest.mark.parametrize(
     ("module", "name", "owner", "expected"),
     [
-        ("widthlab.sweeps", "Experiment", "", "widthlab.experiment.Experiment"),
+        (
+            "widthlab.runs.sweep",
+            "Experiment",
+            "",
+            "widthlab.runs.experiment.Experiment",
+        ),
         ("widthlab.model", "Role", "", "widthlab.parametrization.Role"),
-        ("widthlab.chapter", "Archive", "", "widthlab.archive.Archive"),
+        ("richregime.chapter", "Archive", "", "widthlab.runs.archive.Archive"),
         ("widthlab.flow", "solve", "", "widthlab.flow.solve"),
         ("widthlab.kernels", "moment", "", "widthlab.kernels.moment"),
         ("widthlab.kernels.series", "moment", "", "widthlab.kernels.series.moment"),
         ("widthlab.claims", "read", "ClaimsFile", "widthlab.claims.ClaimsFile.read"),
-        ("widthlab.calibration", "Shape.widths", "", "widthlab.model.Shape"),
-        ("widthlab.flow.angles", "angle_kernels", "", "widthlab.flow.angle_kernels"),
+        ("widthlab.training.calibration", "Shape.widths", "", "widthlab.model.Shape"),
+        (
+            "widthlab.papers.hajjar2023symmetries.angles",
+            "angle_kernels",
+            "",
+            "widthlab.papers.hajjar2023symmetries.angle_kernels",
+        ),
         ("widthlab.training", "data", "", None),
         ("widthlab.training", "nowhere", "", None),
     ],
@@ -339,7 +351,7 @@ def test_names_mean_what_their_module_means(module, name, owner, expected):
 
 def test_chapters_are_found_by_what_they_use():
     code = "from widthlab import flow, run as go\nflow.solve(1)\nx = go(2)\n"
-    assert uses.modules_used(code, LIBRARY) == {"widthlab.flow", "widthlab.sweeps"}
+    assert uses.modules_used(code, LIBRARY) == {"widthlab.flow", "widthlab.runs.sweep"}
     assert uses.modules_used("import numpy as np\nnp.mean(run)", LIBRARY) == set()
 
 
@@ -351,7 +363,7 @@ def test_every_command_is_on_its_page():
     shown = re.findall(r"{command-help} (.+)", page)
     for name in commandline.commands(commandline.find("widthlab")):
         assert any(f"{one} ".startswith(f"widthlab {name} ") for one in shown), name
-    assert "python -m widthlab.book" in shown
+    assert "python -m richregime" in shown
 
 
 def test_a_command_is_described_by_its_parser():

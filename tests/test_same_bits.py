@@ -11,10 +11,10 @@ import pytest
 from widthlab import flow
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
 from widthlab.data import DataSpec
-from widthlab.experiment import Experiment
-from widthlab.flow import population
-from widthlab.store import Store
-from widthlab.sweeps import run
+from widthlab.papers.hajjar2023symmetries import population
+from widthlab.runs.experiment import Experiment
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import run
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def test_busy_cores_do_not_change_a_bit(compute, tmp_path):
 def test_no_product_is_shared_between_threads_unless_someone_asks_for_it():
     code = """
 import os
-from widthlab.training import use_all_cores
+from widthlab.training.devices import use_all_cores
 use_all_cores()
 print(os.environ["XLA_FLAGS"])
 """

@@ -11,18 +11,18 @@ import warnings
 import jax
 import numpy as np
 import pytest
+from richregime.chapter import slopes
 from test_experiment import assert_same_runs, spec
 from test_sweeps import PATH
 from widthlab import compilation
-from widthlab import sweeps as module
-from widthlab.chapter import slopes
 from widthlab.data import DataSpec
 from widthlab.model import product
 from widthlab.probes import Features
-from widthlab.records import frame
-from widthlab.store import Store
-from widthlab.sweeps import MemoryWarning, run, sweep
-from widthlab.training import DeviceMemoryError
+from widthlab.runs import sweep as module
+from widthlab.runs.record import frame
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import MemoryWarning, run, sweep
+from widthlab.training.devices import DeviceMemoryError
 
 GRID = [spec(width=33, seed=seed) for seed in range(8)]
 
@@ -223,7 +223,7 @@ ON_DEVICES = """
 import json, sys
 import jax
 import test_scale as t
-from widthlab.training import trace_counts
+from widthlab.training.ensemble import trace_counts
 records = t.sweep(t.GRID, t.Store(sys.argv[1]))
 print(json.dumps([len(jax.devices()), trace_counts(), [r.columns for r in records]]))
 """

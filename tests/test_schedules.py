@@ -12,14 +12,16 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from test_training import forget_programs
-from widthlab import Experiment, Record, frame, sweep, training
-from widthlab.calibration import Calibration
-from widthlab.curvature import hessian_product
+from widthlab import Experiment, Record, frame, sweep
 from widthlab.data import DataSpec
-from widthlab.model import by_tensor
-from widthlab.schedules import Schedule, scale_by_curvature, track_cosine
-from widthlab.store import Store
-from widthlab.training import LOSSES, Multiplier, Optimizer
+from widthlab.model import Multiplier, by_tensor
+from widthlab.runs.store import Store
+from widthlab.training import ensemble as training
+from widthlab.training.calibration import Calibration
+from widthlab.training.curvature import hessian_product
+from widthlab.training.losses import LOSSES
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.schedules import Schedule, scale_by_curvature, track_cosine
 
 DATA = DataSpec(
     "digits", n_train=24, n_test=4, targets="centred-one-hot", preprocess="unit-norm"

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from widthlab import tiers
-from widthlab.calibration import Calibration
-from widthlab.experiment import Experiment
+from richregime import tiers
+from widthlab.papers import hajjar2024training as hajjar
 from widthlab.probes import Performance, Rank
-from widthlab.records import frame
-from widthlab.setups import hajjar2024training as hajjar
-from widthlab.store import Store
-from widthlab.sweeps import run
+from widthlab.runs.experiment import Experiment
+from widthlab.runs.record import frame
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import run
+from widthlab.training.calibration import Calibration
 
 ROOT = Path(__file__).resolve().parents[1]
 MNIST = hajjar.images("mnist")

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from PIL import Image
+from richregime.chapters import read_chapters, read_source
+from richregime.site.gallery import WIDTH, choose, figures, shrink
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
-from widthlab.book.chapters import read_chapters, read_source
-from widthlab.book.site.gallery import WIDTH, choose, figures, shrink
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = read_chapters(ROOT)
@@ -111,7 +111,7 @@ def build(root, lines):
     cells = text("# One"), text("(a-c1)=\n## First"), figure("A <line> & more.")
     (root / "chapters" / "01.ipynb").write_text(json.dumps(notebook(*cells)))
     warnings = io.StringIO()
-    site = [f"widthlab.book.site.{name}" for name in ("links", "gallery")]
+    site = [f"richregime.site.{name}" for name in ("links", "gallery")]
     with patch_docutils(), docutils_namespace():
         app = Sphinx(
             *(root, None, root / "html", root / "trees", "html"),

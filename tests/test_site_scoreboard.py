@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup
+from richregime import pages
+from richregime.chapters import read_chapters
+from richregime.site import assets, scoreboard
+from richregime.site.sources import title
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
-from widthlab.book import pages
-from widthlab.book.chapters import read_chapters
-from widthlab.book.site import assets, scoreboard
-from widthlab.book.site.sources import title
-from widthlab.verdicts import Verdict
+from widthlab.claims.claim import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 JUDGED = pages.read_claims(ROOT / pages.CLAIMS)
@@ -73,7 +73,7 @@ def build(root, builder="html"):
 
 
 # The modules under test; others need extensions of the whole book.
-SITE = [f"widthlab.book.site.{name}" for name in ("links", "scoreboard")]
+SITE = [f"richregime.site.{name}" for name in ("links", "scoreboard")]
 
 
 def soup(path):

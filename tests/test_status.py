@@ -9,14 +9,13 @@ from pathlib import Path
 import nbformat
 import pytest
 import run
+from richregime import commands, durations, pages, tables, tiers
+from richregime.chapters import BookError, code_cells, read_chapters
+from richregime.executions import Execution, read_executions, write_execution
+from richregime.site.status import SECTIONS
 from test_book import make_book, small
 from test_experiment import spec
 from test_record import FULL
-from widthlab import tiers
-from widthlab.book import commands, durations, pages, tables
-from widthlab.book.chapters import BookError, code_cells, read_chapters
-from widthlab.book.executions import Execution, read_executions, write_execution
-from widthlab.book.site.status import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "01-small"

@@ -18,20 +18,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from widthlab import store as store_module
+from widthlab.canonical import canonical_json, digest
 from widthlab.data import DataSpec
-from widthlab.store import (
-    Store,
-    StoreError,
-    StoreWarning,
-    canonical_json,
+from widthlab.runs import store as store_module
+from widthlab.runs.provenance import (
     code_version,
-    default_store,
-    digest,
     numeric_modules,
     provenance,
     record_key,
 )
+from widthlab.runs.store import Store, StoreError, StoreWarning, default_store
 
 KEY = digest("a key")
 OTHER = digest("another key")
@@ -123,7 +119,7 @@ def test_what_json_cannot_hold_is_refused(bad):
 
 def test_the_same_digest_in_processes_with_other_hash_seeds():
     code = (
-        "from fractions import Fraction; from widthlab.store import digest;"
+        "from fractions import Fraction; from widthlab.runs.store import digest;"
         "print(digest({'lr': 0.1, 'b': (1, Fraction(1, 2)), 'a': {'y': 1, 'x': 2.5}}))"
     )
     found = {
@@ -309,7 +305,8 @@ def test_the_default_store_follows_the_environment(monkeypatch, tmp_path):
 # with a third argument the process kills itself there, at that record.
 WRITER = """
 import itertools, os, pathlib, signal, sys, time
-from widthlab.store import Store, digest
+from widthlab.runs.store import Store
+from widthlab.canonical import digest
 
 folder, name, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
 count = itertools.count()
@@ -459,7 +456,7 @@ def test_drawing_and_judging_are_no_part_of_the_code_version():
 
 
 def test_the_code_version_is_the_same_in_another_process_and_folder(tmp_path):
-    code = "from widthlab.store import code_version; print(code_version())"
+    code = "from widthlab.runs.store import code_version; print(code_version())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -17,13 +17,13 @@ import pandas as pd
 import pytest
 from reference import slope_and_error
 from test_experiment import DATA, ONE_HOT, assert_same_runs, spec
-from widthlab import sweeps as module
 from widthlab.parametrization import Role, get
 from widthlab.probes import Features, Performance
-from widthlab.records import Record, frame
-from widthlab.store import Store
-from widthlab.sweeps import run, sweep
-from widthlab.training import trace_counts
+from widthlab.runs import sweep as module
+from widthlab.runs.record import Record, frame
+from widthlab.runs.store import Store
+from widthlab.runs.sweep import run, sweep
+from widthlab.training.ensemble import trace_counts
 
 PATH = os.pathsep.join([str(Path(__file__).parent), *sys.path])
 

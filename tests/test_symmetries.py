@@ -6,20 +6,21 @@ import pytest
 from reference import slope_and_error
 from widthlab import flow
 from widthlab.flow import Descent, Particles, solve
-from widthlab.flow.least_squares import (
+from widthlab.flow.particles import Regression, two_layer_loss, two_layer_outputs
+from widthlab.papers.hajjar2023symmetries.least_squares import (
     LeastSquares,
     LinearDescent,
     isotropic_moments,
     sample_moments,
 )
-from widthlab.flow.odd import (
+from widthlab.papers.hajjar2023symmetries.odd import (
     IsotropicOdd,
     odd_observe,
     odd_predictor,
     operator,
     predictor,
 )
-from widthlab.flow.orbits import (
+from widthlab.papers.hajjar2023symmetries.orbits import (
     antipodal,
     asymmetry,
     close_data,
@@ -29,8 +30,7 @@ from widthlab.flow.orbits import (
     sign_character,
     sign_flips,
 )
-from widthlab.flow.particles import Regression, two_layer_loss, two_layer_outputs
-from widthlab.flow.population import gaussian_odd
+from widthlab.papers.hajjar2023symmetries.population import gaussian_odd
 
 ODD = np.array([1.0, -1.0])
 

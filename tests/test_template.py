@@ -14,9 +14,9 @@ from pathlib import Path
 import nbformat
 import pytest
 from matplotlib.testing.compare import compare_images
-from widthlab.book import commands, pages
-from widthlab.book.chapters import Chapter, code_cells, read_chapters
-from widthlab.plots import missing_alt
+from richregime import commands, pages
+from richregime.chapters import Chapter, code_cells, read_chapters
+from widthlab.plots.style import missing_alt
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = ROOT / "library" / "tutorial.md"
@@ -34,7 +34,7 @@ def begun(tmp_path_factory):
     """A copy of the book with a chapter more, and what its author was told."""
     root = tmp_path_factory.mktemp("copy") / "book"
     shutil.copytree(ROOT, root, ignore=NOT_OF_THE_BOOK)
-    command = [sys.executable, "-m", "widthlab.book", "--root", str(root), "new", NAME]
+    command = [sys.executable, "-m", "richregime", "--root", str(root), "new", NAME]
     said = subprocess.run(
         [*command, "--title", "My paper", "--paper", "chen2025global"],
         capture_output=True,

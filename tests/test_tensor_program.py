@@ -10,13 +10,15 @@ import pytest
 from reference import forward, gradients, sgd, slope_and_error
 from widthlab.model import MLP, Shape
 from widthlab.parametrization import get
-from widthlab.tensor_program import (
+from widthlab.probes.covariance import (
     CovariancePreservation,
     Vectors,
     gram_error,
     split,
 )
-from widthlab.training import LOSSES, Data, precision
+from widthlab.training.devices import precision
+from widthlab.training.losses import LOSSES
+from widthlab.training.state import Data
 
 WIDTHS = (64, 128, 256, 512, 1024)
 SEEDS = 12

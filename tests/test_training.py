@@ -17,23 +17,17 @@ import numpy as np
 import optax
 import pytest
 from reference import gradients, sgd
-from widthlab import training
 from widthlab.compilation import compiled
 from widthlab.data import DataSpec
-from widthlab.experiment import Experiment
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Role, get
 from widthlab.probes import Performance
-from widthlab.training import (
-    Data,
-    Members,
-    Optimizer,
-    Plan,
-    Probe,
-    members_per_batch,
-    trace_counts,
-    train,
-)
+from widthlab.runs.experiment import Experiment
+from widthlab.training import ensemble as training
+from widthlab.training.devices import members_per_batch
+from widthlab.training.ensemble import trace_counts, train
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.state import Data, Members, Plan, Probe
 
 SHAPE = Shape(input_dim=8, widths=(12, 16), output_dim=3, activation="tanh")
 NAMES = ("sp-lr/n", "ntk", "ip", "mup")
@@ -619,7 +613,7 @@ def test_sharded_over_eight_devices():
 def test_every_core_becomes_a_device_unless_jax_is_in_use():
     code = """
     import os, jax
-    from widthlab.training import use_all_cores
+    from widthlab.training.devices import use_all_cores
     if os.environ.get("USED"):
         jax.devices()
     print(use_all_cores(), len(jax.devices()))

@@ -8,10 +8,10 @@ theory expects, `plots` how it is drawn.
 
 from widthlab.claims import Check, Claim
 from widthlab.data import DataSpec
-from widthlab.experiment import Experiment
 from widthlab.parametrization import Parametrization, Role
-from widthlab.records import Record, frame
-from widthlab.sweeps import run, sweep
+from widthlab.runs.experiment import Experiment
+from widthlab.runs.record import Record, frame
+from widthlab.runs.sweep import run, sweep
 
 __all__ = [
     "Check",

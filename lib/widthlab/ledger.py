@@ -1,7 +1,7 @@
 """What this process has used so far: data sets, runs trained, gradient flows solved.
 
 The library notes it as it goes; whoever executes a chapter asks its kernel at the end
-and keeps the answer with the chapter (`widthlab.book.executions`).
+and keeps the answer with the chapter (`richregime.executions`).
 """
 
 from __future__ import annotations

@@ -11,8 +11,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from widthlab.book.chapters import BookError
-from widthlab.book.chromium import chromium
+from richregime.chapters import BookError
+from richregime.chromium import chromium
 
 pytest.register_assert_rewrite("reading")
 

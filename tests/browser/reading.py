@@ -9,7 +9,7 @@ SCREENS = [(w, theme) for w in (1280, 390) for theme in ("light", "dark")]
 
 SOURCES = (
     *("*.md", "*.yml", "*.bib", "chapters/*.ipynb", "library/*", "results/claims.json"),
-    *("assets/**/*", "lib/widthlab/book/site/**/*", "lib/widthlab/book/pages.py"),
+    *("assets/**/*", "lib/richregime/site/**/*", "lib/richregime/pages.py"),
 )
 
 # MathJax sets equations after the page has loaded; the promise is there from the start.

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 from reading import ROOT
-from widthlab.book import pages
-from widthlab.book.site.scoreboard import KEYS, by_chapter, name_of
+from richregime import pages
+from richregime.site.scoreboard import KEYS, by_chapter, name_of
 
 JUDGED = pages.read_claims(ROOT / pages.CLAIMS)
 TOTAL = len(JUDGED)

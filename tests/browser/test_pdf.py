@@ -7,8 +7,8 @@ import subprocess
 import pytest
 from bs4 import BeautifulSoup
 from reading import ROOT, SITE, pages
-from widthlab.book.chapters import page_names
-from widthlab.book.pdf import assemble, print_site
+from richregime.chapters import page_names
+from richregime.pdf import assemble, print_site
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ folder that the environment variable WIDTHLAB_DATA moves. `Synthetic` draws regr
 tasks.
 """
 
+from widthlab.data.dataset import Dataset
 from widthlab.data.pipeline import load_dataset
 from widthlab.data.raw import DataError
 from widthlab.data.sources import SOURCES
-from widthlab.data.spec import PREPROCESS, TARGETS, VARIANTS, Dataset, DataSpec
+from widthlab.data.spec import PREPROCESS, TARGETS, VARIANTS, DataSpec
 from widthlab.data.synthetic import Sample, Synthetic
 
 __all__ = [

@@ -1,18 +1,24 @@
 """From decoded integers to the arrays an experiment trains on."""
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import json
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Integer, Shaped
 
 from widthlab import ledger
+from widthlab.data.dataset import Dataset
 from widthlab.data.raw import Raw, balanced_order, content_sha256
 from widthlab.data.sources import SOURCES
-from widthlab.data.spec import Dataset, DataSpec
+
+if TYPE_CHECKING:
+    from widthlab.data.spec import DataSpec
 
 _BLOCK = 4096  # rows at a time: CIFAR-10 in int64 would otherwise take 1.2 GB
 

@@ -22,7 +22,7 @@ from widthlab.flow.integrators import (
     losses,
 )
 from widthlab.flow.trajectory import Trajectory
-from widthlab.training import members_mesh, precision, use_all_cores
+from widthlab.training.devices import members_mesh, precision, use_all_cores
 
 
 def solve(

@@ -8,10 +8,10 @@ hidden layers; what concerns the whole network has layer 0.
 """
 
 from widthlab.probes.backward import Backward
-from widthlab.probes.catalogue import from_json, to_json
 from widthlab.probes.features import Features, Outputs
 from widthlab.probes.progress import Performance, Stationarity, Updates
 from widthlab.probes.rank import Rank
+from widthlab.probes.registry import from_json, to_json
 from widthlab.probes.rows import (
     Row,
     Rows,

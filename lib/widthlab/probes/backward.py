@@ -13,7 +13,7 @@ from widthlab import activations
 from widthlab.model import MLP
 from widthlab.probes.device import device_rms
 from widthlab.probes.rows import Rows, check_inputs
-from widthlab.training import Data
+from widthlab.training.state import Data
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from widthlab.probes.rows import (
     root_mean_square,
     smallest_eigenvalue,
 )
-from widthlab.training import Data
+from widthlab.training.state import Data
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from widthlab.model import MLP
 from widthlab.probes.rows import Rows
-from widthlab.training import Data, mean_squared_error
+from widthlab.training.losses import mean_squared_error
+from widthlab.training.state import Data
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from widthlab.model import MLP
 from widthlab.probes.rows import Rows, check_inputs
-from widthlab.training import Data
+from widthlab.training.state import Data
 
 FLOAT32_EPS = 2.0**-23
 """Distance from 1 to the next number in single precision."""

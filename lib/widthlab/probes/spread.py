@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from widthlab.model import MLP
 from widthlab.probes.device import scaled
 from widthlab.probes.rows import Row, Rows, check_inputs
-from widthlab.training import Data
+from widthlab.training.state import Data
 
 
 class Ratio(NamedTuple):

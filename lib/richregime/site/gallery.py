@@ -1,0 +1,188 @@
+"""A gallery: one figure of each chapter, out of its executed notebook.
+
+    ```{gallery}
+    chapters/01-mup-global-convergence: Which features move at any width?
+    ```
+
+takes a page and what to write below its figure from each line. The figure is the one
+whose cell has the tag ``gallery``, else the page's first; it leads to the section in
+which it stands.
+"""
+
+import json
+import os
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from richregime.site import assets, links
+
+WIDTH = 560
+"""Pixels of a copy: sharp in a column of 280, and enough for a telephone."""
+_COLOURS = 64
+_LABEL = re.compile(r"^\(([\w-]+)\)=\s*$")
+_HEADING = re.compile(r"^(#{1,6}) ")
+
+Section = tuple[str, int] | None  # its label and its level
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A figure of a notebook.
+
+    Attributes:
+        png: The picture.
+        alt: What it shows, in words.
+        label: The label of the section in which it stands; None if that has none.
+        chosen: Whether its cell has the tag ``gallery``.
+    """
+
+    png: bytes
+    alt: str
+    label: str | None
+    chosen: bool
+
+
+def figures(notebook: dict[str, Any]) -> Iterator[Figure]:
+    """Yield the figures of a notebook (its JSON), in order."""
+    section: Section = None
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "markdown":
+            section = _section("".join(cell["source"]), section)
+        data = [output.get("data", {}) for output in cell.get("outputs", ())]
+        settings = cell["metadata"]
+        for png in (d["image/png"] for d in data if "image/png" in d):
+            yield Figure(
+                b64decode("".join(png)),
+                settings.get("mystnb", {}).get("image", {}).get("alt", ""),
+                section and section[0],
+                "gallery" in settings.get("tags", ()),
+            )
+
+
+def choose(notebook: dict[str, Any]) -> Figure | None:
+    """Return the figure for the gallery; None from a notebook without figures.
+
+    Raises:
+        ValueError: two figures are tagged, or the figure has no alt text.
+    """
+    found = list(figures(notebook))
+    chosen = [figure for figure in found if figure.chosen] or found[:1]
+    if len(chosen) > 1:
+        raise ValueError(f"{len(chosen)} figures are tagged gallery: leave one")
+    if chosen and not chosen[0].alt.strip():
+        raise ValueError("its figure for the gallery has no alt text")
+    return chosen[0] if chosen else None
+
+
+def shrink(png: bytes, width: int = WIDTH) -> tuple[bytes, tuple[int, int]]:
+    """Return a copy of a picture that is at most so wide, and its size."""
+    from PIL import Image
+
+    picture = Image.open(BytesIO(png)).convert("RGB")
+    picture.thumbnail((width, picture.height), Image.Resampling.LANCZOS)
+    stream = BytesIO()
+    picture.quantize(_COLOURS).save(stream, format="png", optimize=True)
+    return stream.getvalue(), picture.size
+
+
+class gallery_image(nodes.image):
+    """An image with its true size, so that a page does not jump when it arrives."""
+
+
+class Gallery(SphinxDirective):
+    """The directive: a line for each figure."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """Return a list of figures."""
+        lines = [line for line in self.content if line.strip()]
+        items = [self._item(line, first=line is lines[0]) for line in lines]
+        return [nodes.bullet_list("", *items, classes=["wl-gallery"])]
+
+    def _item(self, line: str, *, first: bool) -> nodes.list_item:
+        page, colon, caption = (part.strip() for part in line.partition(":"))
+        path = Path(self.env.srcdir) / f"{page}.ipynb"
+        if not (colon and caption and path.exists()):
+            raise self.error(
+                f"a line of a gallery is 'page: caption', of a page with a notebook; "
+                f"got {line!r}"
+            )
+        self.env.note_dependency(str(path))
+        try:
+            figure = choose(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise self.error(f"{page}: {error}") from error
+        text = nodes.inline("", caption, classes=["wl-question"])
+        shown = [self._image(figure, first=first), text] if figure else [text]
+        target = figure.label if figure and figure.label else page
+        link = links.link("place", target, self.env.docname, *shown)
+        return nodes.list_item("", nodes.paragraph("", "", link))
+
+    def _image(self, figure: Figure, *, first: bool) -> nodes.image:
+        png, (width, height) = shrink(figure.png)
+        # Named by its content, where Sphinx keeps what it makes on the way.
+        path = Path(self.env.doctreedir) / "gallery" / f"{sha256(png).hexdigest()}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(png)
+        uri = Path(os.path.relpath(path, self.env.srcdir)).as_posix()
+        size = {"pixels": (width, height), "first": first}
+        return gallery_image("", uri=f"/{uri}", alt=figure.alt, **size)
+
+
+def _section(markdown: str, before: Section) -> Section:
+    """Return the labelled section in which a text ends, None outside of any.
+
+    A section ends at the next heading of its level or above.
+    """
+    section, pending = before, None
+    for line in markdown.splitlines():
+        if match := _LABEL.match(line):
+            pending = match.group(1)
+        elif match := _HEADING.match(line):
+            level = len(match.group(1))
+            if pending:
+                section = (pending, level)
+            elif section and level <= section[1]:
+                section = None
+            pending = None
+    return section
+
+
+def _visit_html(self: Any, node: gallery_image) -> None:
+    images = self.builder.images
+    uri = f"{self.builder.imgpath}/{images.get(node['uri'], node['uri'])}"
+    width, height = node["pixels"]
+    loading = {} if node["first"] else {"loading": "lazy"}
+    atts = {"src": uri, "alt": node["alt"], "width": width, "height": height, **loading}
+    self.body.append(self.emptytag(node, "img", "", **atts))
+
+
+def _visit_other(self: Any, node: gallery_image) -> None:
+    self.visit_image(node)
+
+
+def _depart(self: Any, node: gallery_image) -> None:
+    pass
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the directive, its node and its style."""
+    app.add_directive("gallery", Gallery)
+    app.add_node(
+        gallery_image,
+        html=(_visit_html, _depart),
+        **{name: (_visit_other, _depart) for name in ("latex", "text", "man")},
+        texinfo=(_visit_other, _depart),
+    )
+    assets.use_where(app, "wl-gallery", css="gallery.css")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

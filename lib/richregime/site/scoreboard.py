@@ -1,0 +1,219 @@
+"""The scoreboard: every claim with its verdict, from ``results/claims.json``.
+
+    ```{scoreboard}
+    ```
+
+makes a section with a table for each chapter, a row for each claim and tier;
+``{scoreboard} compact`` a list of chips that lead to these rows. All of it is in the
+page as text. A script adds the filter.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+from widthlab.claims.check import SYMBOLS
+from widthlab.claims.claim import Judgement, Verdict
+
+from richregime.pages import CLAIMS, read_claims
+from richregime.site import assets, links
+from richregime.site.sources import title
+
+COLUMNS = {
+    **{"Claim": 12, "Statement": 36, "Verdict": 20},
+    **{"Predicted": 24, "Measured": 20, "Negative control": 24},
+}
+"""Columns with their widths in characters, where a format has a use for them."""
+KEYS = {verdict: verdict.name.lower() for verdict in Verdict}
+"""What the address of a filtered scoreboard calls the verdicts."""
+
+
+class Scoreboard(SphinxDirective):
+    """The directive, on the page of its own or, with ``compact``, on others."""
+
+    optional_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Return the nodes of either form."""
+        form = self.arguments[0] if self.arguments else "full"
+        if form not in ("full", "compact"):
+            raise self.error(f"a scoreboard is full or compact, not {form!r}")
+        path = Path(self.env.srcdir) / CLAIMS
+        self.env.note_dependency(str(path))
+        chapters = by_chapter(read_claims(path))
+        if not chapters:
+            return [nodes.paragraph("", "No claim has been judged yet.")]
+        made = [self._totals([j for mine in chapters.values() for j in mine])]
+        if form == "compact":
+            items = [self._chips(name, mine) for name, mine in chapters.items()]
+            return [*made, nodes.bullet_list("", *items, classes=["wl-board"])]
+        return [*made, *(self._section(name, m) for name, m in chapters.items())]
+
+    def _totals(self, judgements: Sequence[Judgement]) -> nodes.paragraph:
+        """Count claims and verdicts, each count with a link to its rows."""
+        claims = len({judgement.claim.id for judgement in judgements})
+        tiers = [judgement.claim.tier for judgement in judgements]
+        each = ", ".join(f"{tiers.count(t)} in the {t} tier" for t in sorted({*tiers}))
+        text = f"{claims} claims, {len(tiers)} verdicts ({each}): "
+        line = nodes.paragraph("", text, classes=["wl-totals"])
+        for verdict, count in tally(judgements).items():
+            shown = _badge(verdict, f"{count} ")
+            line += links.link("verdict", KEYS[verdict], self.env.docname, shown)
+            line += nodes.Text(" ")
+        return line
+
+    def _title(self, chapter: str) -> str:
+        path = Path(self.env.srcdir) / "chapters" / f"{chapter}.md"
+        self.env.note_dependency(str(path))
+        return title(path)
+
+    def _chips(self, chapter: str, judgements: Sequence[Judgement]) -> nodes.list_item:
+        place = f"chapters/{chapter}"
+        name = nodes.inline("", self._title(chapter))
+        chips = [
+            nodes.list_item("", nodes.paragraph("", "", self._chip(judgement)))
+            for judgement in judgements
+        ]
+        return nodes.list_item(
+            "",
+            nodes.paragraph("", "", links.link("place", place, self.env.docname, name)),
+            nodes.bullet_list("", *chips, classes=["wl-chips"]),
+        )
+
+    def _chip(self, judgement: Judgement) -> nodes.Node:
+        """Symbol and number to see, tier, verdict and statement to hear or to hover."""
+        claim, verdict = judgement.claim, judgement.verdict
+        mark, number = verdict.badge.split()[0], claim.id.partition(".")[2]
+        shown = number if claim.tier == "live" else f"{number} {claim.tier}"
+        rest = f" {claim.id}, {claim.tier} tier, {verdict}: {claim.statement}"
+        return links.link(
+            "claim",
+            name_of(judgement),
+            self.env.docname,
+            nodes.inline("", f"{mark} {shown}"),
+            nodes.inline("", rest, classes=["wl-tip"]),
+            classes=["wl-chip", f"wl-{KEYS[verdict]}", f"wl-{claim.tier}"],
+        )
+
+    def _section(self, chapter: str, judgements: Sequence[Judgement]) -> nodes.section:
+        key = judgements[0].claim.id.partition(".")[0]
+        section = nodes.section(ids=[f"scoreboard-{key}"], classes=["wl-chapter"])
+        section += nodes.title("", self._title(chapter))
+        text = nodes.inline("", "Read the chapter")
+        read = links.link("place", f"chapters/{chapter}", self.env.docname, text)
+        section += nodes.paragraph("", "", read)
+        section += _table([self._row(judgement) for judgement in judgements])
+        return section
+
+    def _row(self, judgement: Judgement) -> nodes.row:
+        claim, verdict = judgement.claim, judgement.verdict
+        head, name = judgement.checks[0].rounded(), name_of(judgement)
+        node_id = f"claim-{name.lower().replace('.', '-')}"
+        shown = f"{claim.id} ({claim.tier} tier): {claim.statement}"
+        domain: Any = self.env.get_domain(links.BookDomain.name)
+        domain.note_claim(name, node_id, shown)
+
+        section = links.link(
+            "place", claim.anchor, self.env.docname, nodes.inline("", claim.id)
+        )
+        here = f" link to {claim.id}, {claim.tier} tier"
+        permalink = nodes.reference(
+            *("", ""),
+            nodes.inline("", "#"),
+            nodes.inline("", here, classes=["wl-hidden"]),
+            refid=node_id,
+            internal=True,
+            classes=["wl-permalink"],
+        )
+        target = nodes.target("", "", ids=[node_id])
+        first = nodes.paragraph("", "", target, section, nodes.Text(" "), permalink)
+        predicted = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
+        cells = (
+            [first, nodes.paragraph("", f"{claim.tier} tier")],
+            [claim.statement, f"Source: {claim.source}"],
+            [nodes.paragraph("", "", _badge(verdict)), _passes(judgement)],
+            [f"{predicted}, tolerance {head.tolerance:.4g}", _quantity(judgement)],
+            _measured(judgement),
+            _control(judgement),
+        )
+        classes = [f"wl-is-{KEYS[verdict]}", f"wl-in-{claim.tier}"]
+        return nodes.row("", *map(_entry, cells), classes=classes)
+
+
+def by_chapter(judgements: Iterable[Judgement]) -> dict[str, list[Judgement]]:
+    """Group judgements by chapter, in the book's order, and in it as stored."""
+
+    def chapter(judgement: Judgement) -> str:
+        return judgement.claim.chapter
+
+    ordered = sorted(judgements, key=chapter)
+    return {name: list(mine) for name, mine in groupby(ordered, key=chapter)}
+
+
+def name_of(judgement: Judgement) -> str:
+    """Return what a row is called for good: the claim's id, and a tier but live."""
+    claim = judgement.claim
+    return claim.id if claim.tier == "live" else f"{claim.id}-{claim.tier}"
+
+
+def tally(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
+    """Count the verdicts that occur."""
+    found = [judgement.verdict for judgement in judgements]
+    return {verdict: found.count(verdict) for verdict in Verdict if verdict in found}
+
+
+def _badge(verdict: Verdict, before: str = "") -> nodes.inline:
+    classes = ["wl-badge", f"wl-{KEYS[verdict]}"]
+    return nodes.inline("", f"{before}{verdict.badge}", classes=classes)
+
+
+def _quantity(judgement: Judgement) -> str:
+    head = judgement.checks[0]
+    return f"{head.quantity} ({head.label})"
+
+
+def _measured(judgement: Judgement) -> list[str]:
+    estimate = judgement.checks[0].rounded().estimate
+    if estimate is None:
+        return ["not measured"]
+    seeds = f"{estimate.seeds} seeds" if estimate.seeds else "no spread over seeds"
+    return [str(estimate), seeds]
+
+
+def _passes(judgement: Judgement) -> str:
+    return f"{judgement.passed()} of {len(judgement.checks)} checks pass"
+
+
+def _control(judgement: Judgement) -> list[str]:
+    broken = "; ".join(dict.fromkeys(check.label for check in judgement.controls))
+    return [text for text in (judgement.control_line(), broken) if text]
+
+
+def _entry(content: Sequence[nodes.Node | str]) -> nodes.entry:
+    """Return a cell; what follows its first paragraph is detail."""
+    made: list[Any] = [
+        nodes.paragraph("", c) if isinstance(c, str) else c for c in content
+    ]
+    for detail in made[1:]:
+        detail["classes"].append("wl-detail")
+    return nodes.entry("", *made)
+
+
+def _table(rows: Sequence[nodes.row]) -> nodes.table:
+    group = nodes.tgroup("", cols=len(COLUMNS))
+    for column, width in COLUMNS.items():
+        group += nodes.colspec(colwidth=width, stub=int(column == "Claim"))
+    head = nodes.row("", *(nodes.entry("", nodes.paragraph("", c)) for c in COLUMNS))
+    group += [nodes.thead("", head), nodes.tbody("", *rows)]
+    return nodes.table("", group, classes=["wl-scoreboard", "colwidths-auto"])
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register the directive, its style and its script."""
+    app.add_directive("scoreboard", Scoreboard)
+    assets.use_where(app, "wl-totals", css="scoreboard.css")
+    assets.use_where(app, "wl-scoreboard", js="scoreboard.js")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

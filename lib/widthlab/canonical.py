@@ -1,0 +1,71 @@
+"""One text for one value: canonical JSON, and its hash, which names specifications."""
+
+import hashlib
+import json
+import math
+import numbers
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import Any
+
+
+def canonical_json(obj: object) -> str:
+    """JSON text that depends on the value alone: the input of every spec hash.
+
+    Keys are sorted, there is no white space, floats are written by `repr` (and -0.0 as
+    0.0), fractions as "p/q", tuples as lists; an object with a `to_json` method is
+    replaced by what that returns. Note that 1 and 1.0 differ.
+
+    Raises:
+        ValueError: If a number is NaN or infinite.
+        TypeError: If there is something JSON cannot hold, or a key is not a string.
+
+    Examples:
+        >>> canonical_json({"b": (1, 0.1), "a": Fraction(-1, 2)})
+        '{"a":"-1/2","b":[1,0.1]}'
+    """
+    return _dumps(_plain(obj, "spec", finite=True))
+
+
+def digest(obj: object) -> str:
+    """SHA-256, in hex, of the canonical JSON of `obj`.
+
+    Examples:
+        >>> digest({"lr": 0.1})[:12]
+        '9c9ba942d8bb'
+    """
+    return hashlib.sha256(canonical_json(obj).encode()).hexdigest()
+
+
+def _dumps(plain: object) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"))
+
+
+def _plain(obj: Any, where: str, *, finite: bool) -> Any:
+    """`obj` in terms of JSON's own types; NaN and infinity only where not `finite`."""
+    if obj is None or isinstance(obj, bool | str):
+        return str.__str__(obj) if isinstance(obj, str) else obj
+    if isinstance(obj, numbers.Integral):  # NumPy's integers are registered too
+        return int(obj)
+    if isinstance(obj, Fraction):
+        return f"{obj.numerator}/{obj.denominator}"
+    if isinstance(obj, numbers.Real):
+        number = float(obj)
+        if finite and not math.isfinite(number):
+            raise ValueError(f"{where} is {number}: a specification must be finite")
+        return number + 0.0 if finite else number
+    if isinstance(obj, list | tuple):
+        return [_plain(v, f"{where}[{i}]", finite=finite) for i, v in enumerate(obj)]
+    if isinstance(obj, Mapping):
+        if wrong := [key for key in obj if not isinstance(key, str)]:
+            raise TypeError(f"{where} has keys that are not strings: {wrong}")
+        return {
+            str(k): _plain(v, f"{where}.{k}", finite=finite) for k, v in obj.items()
+        }
+    if hasattr(obj, "to_json"):
+        return _plain(obj.to_json(), where, finite=finite)
+    raise TypeError(
+        f"{where} is a {type(obj).__module__}.{type(obj).__name__}, which JSON cannot "
+        f"hold; allowed: None, bool, int, float, Fraction, str, list, "
+        f"tuple, dict, objects with to_json()"
+    )

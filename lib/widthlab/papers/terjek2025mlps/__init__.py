@@ -1,0 +1,1 @@
+"""MLPs at the edge of chaos (Terjék 2025)."""

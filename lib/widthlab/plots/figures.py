@@ -1,0 +1,408 @@
+"""The book's recurring figures, with theory drawn in.
+
+Colour and marker tell parametrizations apart; line style is kept for what a line is:
+solid for measurement, dashed for a predicted slope, dotted for an infinite-width limit.
+How figures look and where alt text goes is in `widthlab.plots.style`, whose names a
+chapter also finds here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from widthlab.claims.estimates import ClaimError, Estimate, geometric_mean, mean
+from widthlab.plots.style import (
+    COLOURS,
+    DPI,
+    LABELS,
+    LIMIT,
+    LINE_INCHES,
+    MARKERS,
+    PREDICTED,
+    WIDTH_INCHES,
+    look,
+    missing_alt,
+    show,
+    theme,
+)
+from widthlab.plots.style import label as label_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "COLOURS",
+    "DPI",
+    "LABELS",
+    "MARKERS",
+    "PREDICTED",
+    "WIDTH_INCHES",
+    "against_step",
+    "against_width",
+    "limit",
+    "missing_alt",
+    "show",
+    "small_multiples",
+    "theme",
+]
+
+
+def against_width(
+    ax: Axes,
+    frame: pd.DataFrame,
+    value: str = "value",
+    *,
+    hue: str = "parametrization",
+    slopes: Mapping[Any, Estimate] | None = None,
+    predicted: Mapping[Any, float] | None = None,
+    title: str | None = None,
+    legend: bool = True,
+    floor: float | None = None,
+) -> int:
+    """Geometric mean over seeds against width, both axes logarithmic.
+
+    Bars are the 95% interval of the mean. A predicted slope is a dashed line in its
+    series' colour through the geometric middle of that series: theory fixes the slope
+    here, not the height.
+
+    Args:
+        ax: Where to draw.
+        frame: One row per run, with columns `width`, `seed`, `hue` and `value`.
+        value: Column to draw, positive.
+        hue: Column that tells series apart.
+        slopes: Measured slope of each series, written beside its name.
+        predicted: Predicted slope of each series.
+        title: What the vertical axis shows; the column's name otherwise. It stands
+            above the axes, where it is read without turning the phone.
+        legend: Whether to draw the legend, below the axes.
+        floor: Values below it are drawn on it, with a dotted line: numerical zero.
+
+    Returns:
+        The number of seeds n for the caption (the smallest over points).
+
+    Raises:
+        ClaimError: A column is missing, a run appears twice, a value has no logarithm,
+            or slopes are given for a series that is not drawn.
+    """
+    series = dict(_series(frame, value, hue, "width"))
+    for name, given in (("slopes", slopes), ("predicted", predicted)):
+        unknown = sorted(set(given or ()) - set(series), key=str)
+        if unknown:
+            raise ClaimError(f"{name} for {unknown}, but the series are {[*series]}")
+    n = math.inf
+    for index, (key, points) in enumerate(series.items()):
+        label = label_of(key)
+        if slopes and key in slopes:
+            slope = slopes[key]
+            label += f": {_signed(slope.value)}"
+            label += f" [{_signed(slope.low)}, {_signed(slope.high)}]"
+        style = look(key, index)
+        widths, estimates = _interval(points, value, "width", geometric_mean, floor)
+        n = min(n, *(estimate.seeds for estimate in estimates))
+        values = np.array([[e.value, e.low, e.high] for e in estimates]).T
+        # Where theory has a line the measured one steps back to its points.
+        theory = bool(predicted) and key in predicted
+        ax.plot(widths, values[0], linestyle="none", label=label, **style)
+        joined = {"color": style["color"], "zorder": 1.9}
+        ax.plot(widths, values[0], alpha=0.35 if theory else 1.0, **joined)
+        ax.vlines(widths, *values[1:], linewidth=1.4, **joined)
+        if predicted and theory:
+            middle = np.log(values[0]).mean()
+            x = np.log(widths)
+            line = np.exp(middle + predicted[key] * (x - x.mean()))
+            ax.plot(widths, line, linestyle=PREDICTED, linewidth=1.7, **joined)
+    if floor is not None:
+        limit(ax, floor, label="numerical zero")
+    _width_axis(ax, np.unique(frame["width"]).tolist())
+    ax.set_yscale("log")
+    _log_ticks(ax)
+    _name(ax, title or value)
+    if predicted:
+        _legend_only(ax, "predicted slope", PREDICTED)
+    if legend:
+        shown = "slope" if slopes else "mean"
+        _legend_below(ax, _seeds(int(n), shown), columns=1 if slopes else 2)
+    return int(n)
+
+
+def small_multiples(
+    frame: pd.DataFrame,
+    value: str = "value",
+    *,
+    panels: str = "layer",
+    titles: Callable[[Any], str] | None = None,
+    columns: int = 2,
+    draw: Callable[..., int] = against_width,
+    predicted: Mapping[Any, Mapping[Any, float]] | None = None,
+    height: float = 2.5,
+    title: str | None = None,
+    share_y: bool = True,
+    **options: Any,
+) -> Figure:
+    """One panel per value of a column, with one legend underneath.
+
+    Args:
+        frame: Rows as for `draw`, with the column `panels`.
+        value: Column to draw.
+        panels: Column that tells panels apart.
+        titles: Title of a panel from its value; "layer 2" otherwise.
+        columns: Panels in a row, 1 or 2: three would not be legible on a phone.
+        draw: `against_width` or `against_step`.
+        predicted: Predicted slopes of each panel, panel value to series to slope.
+        height: Inches per row.
+        title: What the vertical axes show, above all panels.
+        share_y: Whether panels have one vertical scale.
+        **options: Passed on to `draw`.
+
+    Raises:
+        ClaimError: No such column or no rows, or `columns` is not 1 or 2.
+    """
+    import matplotlib.pyplot as plt
+
+    if columns not in (1, 2):
+        raise ClaimError(f"columns must be 1 or 2, got {columns}")
+    _require(frame, [panels, value])
+    keys = sorted(frame[panels].unique())
+    columns = min(columns, len(keys))
+    rows = -(-len(keys) // columns)
+    fig, axes = plt.subplots(
+        *(rows, columns),
+        figsize=(WIDTH_INCHES, height * rows + 0.3),
+        sharey=share_y,
+        squeeze=False,
+        layout="constrained",
+    )
+    seeds = []
+    for index, (ax, key) in enumerate(zip(axes.flat, keys, strict=False)):
+        chosen = frame.loc[frame[panels] == key]
+        extra = {} if predicted is None else {"predicted": predicted.get(key)}
+        name = titles(key) if titles else f"{panels} {key}"
+        seeds.append(
+            draw(ax, chosen, value, title=name, legend=False, **extra, **options)
+        )
+        if index < len(keys) - columns:
+            ax.set_xlabel("")
+    cells = [*axes.flat]
+    drawn, spare = cells[: len(keys)], cells[len(keys) :]
+    for ax in drawn:
+        if ax.get_yscale() == "log":
+            _log_ticks(ax)  # the shared range is known only now
+    for ax in spare:
+        ax.axis("off")
+    fig.suptitle(title or value, x=0.01, ha="left", fontsize=12.5)
+    _shared_legend(fig, drawn, spare, min(seeds))
+    return fig
+
+
+def _shared_legend(
+    fig: Figure, drawn: Sequence[Axes], spare: Sequence[Axes], n: int
+) -> None:
+    """One entry per label over all panels: in the empty panel, else underneath."""
+    handles: dict[str, Any] = {}
+    for ax in drawn:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    entries = ([*handles.values()], [*handles])
+    if spare:
+        title = _seeds(n).replace(", ", ",\n")
+        spare[0].legend(*entries, loc="center", title=title)
+        return
+    columns = min(3, len(handles))
+    rows = -(-len(handles) // columns) + 1
+    fig.set_figheight(fig.get_figheight() + rows * LINE_INCHES)
+    place = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}
+    fig.legend(*entries, title=_seeds(n), **place)
+
+
+def against_step(
+    ax: Axes,
+    frame: pd.DataFrame,
+    value: str = "value",
+    *,
+    hue: str = "parametrization",
+    log: bool = True,
+    title: str | None = None,
+    legend: bool = True,
+) -> int:
+    """Mean over seeds against training step, with a band of the 95% interval.
+
+    Args:
+        ax: Where to draw.
+        frame: One row per run and step: `step`, `seed`, `hue` and `value`.
+        value: Column to draw.
+        hue: Column that tells series apart.
+        log: Logarithmic vertical axis and geometric mean; arithmetic otherwise.
+        title: What the vertical axis shows; the column's name otherwise. It stands
+            above the axes, where it is read without turning the phone.
+        legend: Whether to draw the legend, below the axes.
+
+    Returns:
+        The number of seeds n for the caption (the smallest over points).
+
+    Raises:
+        ClaimError: As `against_width`.
+    """
+    n = math.inf
+    average = geometric_mean if log else mean
+    for index, (key, points) in enumerate(_series(frame, value, hue, "step")):
+        style = look(key, index)
+        steps, estimates = _interval(points, value, "step", average)
+        n = min(n, *(estimate.seeds for estimate in estimates))
+        # Few markers, offset between series, so that coinciding curves stay visible.
+        every = max(1, len(steps) // 6)
+        ax.plot(
+            *(steps, [e.value for e in estimates]),
+            label=label_of(key),
+            markevery=(index * every // 4 % every, every),
+            **style,
+        )
+        low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
+        ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
+    ax.set_xlabel("step")
+    _name(ax, title or value)
+    if log:
+        ax.set_yscale("log")
+        _log_ticks(ax)
+    if legend:
+        _legend_below(ax, _seeds(int(n)), columns=2)
+    return int(n)
+
+
+def limit(ax: Axes, height: float, *, label: str = "infinite-width limit") -> None:
+    """Draw a horizontal dotted line: where theory fixes the height itself."""
+    ax.axhline(height, linestyle=LIMIT, color="#333333", label=label, zorder=1.7)
+
+
+def _series(
+    frame: pd.DataFrame, value: str, hue: str, x: str
+) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Rows of each series, in the palette's order so that legends agree."""
+    _require(frame, [value, hue, x, "seed"])
+    repeated = frame.duplicated([hue, x, "seed"])
+    if repeated.any():
+        raise ClaimError(
+            f"{int(repeated.sum())} rows repeat a ({hue}, {x}, seed); select one "
+            "quantity and layer, so that each run counts once"
+        )
+    order = {name: rank for rank, name in enumerate(COLOURS)}
+    keys = sorted(frame[hue].unique(), key=lambda key: order.get(key, len(order)))
+    for key in keys:
+        yield key, frame.loc[frame[hue] == key]
+
+
+def _require(frame: pd.DataFrame, names: Iterable[str]) -> None:
+    missing = [name for name in names if name not in frame.columns]
+    if missing:
+        raise ClaimError(f"no column {missing}; the frame has {[*frame.columns]}")
+    if frame.empty:
+        raise ClaimError("nothing to draw: the frame has no rows")
+
+
+def _interval(
+    points: pd.DataFrame,
+    value: str,
+    x: str,
+    average: Callable[[np.ndarray], Estimate],
+    floor: float | None = None,
+) -> tuple[np.ndarray, list[Estimate]]:
+    """Distinct x of a series and the estimate at each; no bar for a single seed."""
+    at = points[x].to_numpy(dtype=float)
+    values = points[value].to_numpy(dtype=float)
+    if floor is not None:
+        values = np.maximum(values, floor)
+    places = np.unique(at)
+    estimates = []
+    for place in places:
+        sample = values[at == place]
+        if sample.size > 1:
+            estimates.append(average(sample))
+        else:
+            once = average(np.repeat(sample, 2))  # refuses what has no mean
+            estimates.append(replace(once, seeds=1))
+    return places, estimates
+
+
+def _signed(number: float) -> str:
+    """Two decimals with a minus sign that is as wide as a plus."""
+    return f"{number:+.2f}".replace("-", "−")
+
+
+def _seeds(n: int, shown: str = "mean") -> str:
+    if n == 1:
+        return f"{shown}, n = 1 seed"
+    return f"{shown} and 95% interval, n = {n} seeds"
+
+
+def _width_axis(ax: Axes, widths: Sequence[float]) -> None:
+    """log2 axis with the widths as plain integers."""
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        NullFormatter,
+        NullLocator,
+    )
+
+    ax.set_xscale("log", base=2)
+    # Every width has a tick, but no more than five fit in half a figure's width.
+    step = -(-len(widths) // 5)
+    ax.xaxis.set_major_locator(FixedLocator(widths[::-1][::step][::-1]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
+    ax.xaxis.set_minor_locator(FixedLocator(widths) if step > 1 else NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.set_xlabel("width n")
+
+
+def _name(ax: Axes, text: str) -> None:
+    ax.set_title(text, loc="left")
+
+
+def _log_ticks(ax: Axes) -> None:
+    """Enough labelled ticks for the range shown: 1, 2, 5 over less than two decades."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = ax.get_ylim()
+    decades = math.log10(high / low)
+    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
+    if decades < 0.5:
+        subs = tuple(range(1, 10))
+    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _power(y)))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(number: float) -> str:
+    if 1e-3 < number < 1e4:
+        return f"{number:g}"
+    exponent = math.floor(math.log10(number) + 1e-9)
+    lead = round(number / 10.0**exponent)
+    factor = "" if lead == 1 else rf"{lead} \times "
+    return f"${factor}10^{{{exponent}}}$"
+
+
+def _legend_only(ax: Axes, label: str, linestyle: Any) -> None:
+    """One neutral entry for a kind of line that each series draws in its colour."""
+    ax.plot([], [], linestyle=linestyle, color="#333333", label=label)
+
+
+def _legend_below(ax: Axes, title: str, *, columns: int) -> None:
+    """Legend under the axes, for which the figure grows: the axes keep their size."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    handles, labels = ax.get_legend_handles_labels()
+    rows = -(-len(handles) // columns) + 1
+    figure.set_figheight(figure.get_figheight() + rows * LINE_INCHES)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        columnspacing=1.2,
+    )

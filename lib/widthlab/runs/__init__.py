@@ -1,0 +1,1 @@
+"""Runs: specified, cut into cells, run anywhere, and kept as records."""

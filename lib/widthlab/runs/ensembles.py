@@ -1,0 +1,163 @@
+"""How experiments run: a cell trains as one ensemble and leaves a record of each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from widthlab.model import Scales
+from widthlab.runs.cells import _Ensemble, _filled
+from widthlab.runs.experiment import Experiment
+from widthlab.runs.provenance import provenance
+from widthlab.runs.record import Record
+from widthlab.training.calibration import (
+    Calibrated,
+    Calibration,
+    calibrate_members,
+    rates_table,
+)
+from widthlab.training.devices import use_all_cores
+from widthlab.training.ensemble import train as train_ensemble
+from widthlab.training.state import Data, Members, Outcome
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
+    """Calibrate the first steps of runs without training them.
+
+    Args:
+        experiments: what to calibrate; all have a `Calibration` for their `first_lr`.
+
+    Returns:
+        What `calibration.report` returns for the records of these runs.
+    """
+    use_all_cores()
+    specs = list(experiments)
+    with ThreadPoolExecutor(2) as pool:  # one compiles while the other computes
+        return rates_table(zip(specs, pool.map(_first_rates, specs), strict=True))
+
+
+def _first_rates(spec: Experiment) -> Calibrated:
+    loaded = spec.data.load()
+    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    found = _calibrated([spec], data)[1][0]
+    if found is None:
+        raise ValueError(
+            f"first_lr is {spec.first_lr!r}; only runs with a Calibration have rates "
+            "to find"
+        )
+    return found
+
+
+def _run_ensemble(ensemble: _Ensemble) -> list[Record]:
+    start = time.perf_counter()
+    experiments = [spec for spec in ensemble if spec is not None]
+    first = experiments[0]
+    loaded = first.data.load()
+    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    members, rates = _calibrated(ensemble, data)
+    outcome = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
+    each = (time.perf_counter() - start) / len(experiments)
+    facts = {
+        **provenance(),
+        "data_sha256": loaded.sha256,
+        "precision": first.precision,
+        "wall_s": round(each, 4),
+    }
+    return [
+        _record(spec, outcome, index, rates[index], facts)
+        for index, spec in enumerate(experiments)
+    ]
+
+
+def _calibrated(
+    ensemble: _Ensemble, data: Data
+) -> tuple[Members, list[Calibrated | None]]:
+    specs = _filled(ensemble)
+    rules = [s.first_lr if isinstance(s.first_lr, Calibration) else None for s in specs]
+    lrs = [spec.lr for spec in specs]
+    return calibrate_members(specs[0].plan, _members(ensemble), data, lrs, rules)
+
+
+def _members(ensemble: _Ensemble) -> Members:
+    experiments = _filled(ensemble)
+    scales = [spec.scales() for spec in experiments]
+    dtype = experiments[0].dtype
+    thresholds = [
+        -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
+    ]
+    targets = [spec.schedule.target for spec in experiments]
+    return Members(
+        key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
+        scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
+        stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
+        real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
+        target=np.array(targets, dtype) if experiments[0].schedule.varies else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _record(
+    spec: Experiment,
+    outcome: Outcome,
+    member: int,
+    rates: Calibrated | None,
+    facts: Mapping[str, Any],
+) -> Record:
+    losses = outcome.losses[member]
+    rows = [
+        (step, 0, "loss", float(loss))
+        for step, loss in enumerate(losses)
+        if not np.isnan(loss) or step == outcome.diverged_at[member]
+    ]
+    rows += _tracked_rows(spec, {k: v[member] for k, v in outcome.tracked.items()})
+    if rates is not None:
+        rows += rates.rows()
+    for probe in spec.probes:
+        history = [
+            jax.tree.map(lambda v: v[member], seen[probe.name])
+            for seen in outcome.observations
+        ]
+        with np.errstate(over="ignore", invalid="ignore"):  # a run about to diverge
+            found_at = probe.rows(history)
+        for step, found in zip(spec.checkpoints, found_at, strict=True):
+            rows += [(step, layer, quantity, value) for quantity, layer, value in found]
+    steps, layers, quantities, values = map(list, zip(*rows, strict=True))
+    return Record(
+        experiment=spec,
+        columns={
+            "step": steps,
+            "layer": layers,
+            "quantity": quantities,
+            "value": values,
+        },
+        diverged_at=_step_or_none(outcome.diverged_at[member]),
+        stopped_at=_step_or_none(outcome.stopped_at[member]),
+        provenance=dict(facts),
+    )
+
+
+def _tracked_rows(spec: Experiment, tracked: Mapping[str, Any]) -> list[Any]:
+    """Return rows of what was measured at every step taken, curvature at base rate 1.
+
+    Then "lr" times a curvature is the number that decides on stability.
+    """
+    units = {"lr": spec.lr, "gauss_newton": 1 / spec.lr, "hessian": 1 / spec.lr}
+    return [
+        (step, layer, quantity, float(value) * units.get(quantity, 1.0))
+        for quantity, values in tracked.items()
+        for step, at in enumerate(values)
+        for layer, value in enumerate(np.atleast_1d(at))
+        if not np.isnan(value)
+    ]
+
+
+def _step_or_none(step: Any) -> int | None:
+    return None if step < 0 else int(step)

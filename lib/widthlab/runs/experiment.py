@@ -1,0 +1,367 @@
+r"""The specification of a training run.
+
+An experiment is described by a frozen value whose hash, together with that of the data
+and of the library's source, names the record that it leaves.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+from widthlab import parametrization as parametrizations
+from widthlab import probes as probe_module
+from widthlab.data import DataSpec
+from widthlab.model import ROUNDINGS, Scales, Shape
+from widthlab.parametrization import Parametrization
+from widthlab.probes import Features
+from widthlab.probes.covariance import CovariancePreservation
+from widthlab.runs.provenance import record_key
+from widthlab.training.calibration import Calibration
+from widthlab.training.losses import LOSSES
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.schedules import PRODUCTS, Schedule
+from widthlab.training.state import Plan
+
+PRECISIONS = ("float32", "float64", *ROUNDINGS)
+"""What a run may compute in."""
+
+_TRACKED = (*PRODUCTS, "cosine")
+_COUNTS = ("width", "depth", "steps", "base_width")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    r"""One training run.
+
+    Attributes:
+        data: data set, as prepared.
+        parametrization: a name of the catalogue or a table of its own.
+        width: size $n$ of the hidden layers.
+        depth: number $L$ of hidden layers.
+        growth: exponent $q$ of sizes that grow with depth, $n_l = n\,l^q$.
+        activation: name of the nonlinearity.
+        loss: "cross-entropy" or "mse".
+        optimizer: update rule.
+        lr: base learning rate $\eta$.
+        seed: decides initial weights and the order of batches.
+        first_lr: base learning rates of the first step, where they differ: one for each
+            matrix, or the rule that finds them.
+        batch_size: examples per step; None is full-batch gradient descent.
+        steps: number of steps.
+        checkpoints: steps at which probes are taken, `steps` among them; by default the
+            first and the last.
+        base_width: width at which all parametrizations coincide; 1 for pure exponents.
+        gains: factors on the initial standard deviation of input, hidden and output
+            layers.
+        biases: which layers add biases: "none", "input" (the first) or "all".
+        bias_gains: factors on the initial standard deviation of biases.
+        stop_below: end the run at the first step whose loss is below this.
+        probes: what to measure.
+        precision: "float32" or "float64"; "tf32" and "bfloat16" are float32 with matrix
+            products rounded so, while weights and updates stay float32.
+        schedule: rule for a common factor on all learning rates.
+        track: what to measure at every step, on its batch: the largest eigenvalue of
+            the "gauss-newton" matrix or the "hessian" in the metric of the later steps'
+            learning rates, here and in rows at base rate 1; "cosine" of the update with
+            the path so far.
+
+    Example:
+        >>> spec = Experiment(
+        ...     data=DataSpec("digits", n_train=64, targets="labels"),
+        ...     parametrization="mup", width=32, lr=0.5, batch_size=32, steps=5,
+        ... )
+        >>> spec.shape.widths, spec.checkpoints
+        ((32, 32, 32), (0, 5))
+    """
+
+    data: DataSpec
+    parametrization: Parametrization | str
+    width: int
+    depth: int = 3
+    growth: float = 0.0
+    activation: str = "tanh"
+    loss: str = "cross-entropy"
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    lr: float
+    first_lr: Calibration | tuple[float, ...] | None = None
+    seed: int = 0
+    batch_size: int | None = None
+    steps: int
+    checkpoints: tuple[int, ...] = ()
+    base_width: int = 1
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    biases: str = "none"
+    bias_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    stop_below: float | None = None
+    probes: tuple[Any, ...] = (Features(),)
+    precision: str = "float32"
+    schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Look up names and refuse what cannot be run, before anything is computed."""
+        if isinstance(self.parametrization, str):
+            table = parametrizations.get(self.parametrization)
+            object.__setattr__(self, "parametrization", table)
+        if not self.checkpoints:
+            object.__setattr__(self, "checkpoints", tuple(sorted({0, self.steps})))
+        self._normalise()
+        self._check_numbers()
+        self._check_choices()
+        # Sizes, depth and optimizer must suit the parametrization.
+        self._check_schedule(self.scales())
+
+    def _normalise(self) -> None:
+        """Bring equal values into one form: equal specifications have equal keys."""
+        same: dict[str, Any] = {
+            "checkpoints": tuple(self.checkpoints),
+            "probes": tuple(self.probes),
+            "track": tuple(dict.fromkeys(self.track)),
+            "gains": tuple(float(gain) for gain in self.gains),
+            "bias_gains": tuple(float(gain) for gain in self.bias_gains),
+        }
+        if self.first_lr is not None and not isinstance(self.first_lr, Calibration):
+            same["first_lr"] = tuple(float(rate) for rate in self.first_lr)
+        for name in ("lr", "growth", "stop_below"):
+            value = getattr(self, name)
+            same[name] = None if value is None else float(value)
+        for name in (*_COUNTS, "seed", "batch_size"):
+            value = getattr(self, name)
+            same[name] = int(value) if isinstance(value, np.integer) else value
+        for name, value in same.items():
+            object.__setattr__(self, name, value)
+
+    def _check_numbers(self) -> None:
+        for what, least in (*((count, 1) for count in _COUNTS), ("seed", 0)):
+            value = getattr(self, what)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"{what} is {value!r}; it must be an integer from {least} on"
+                )
+        if not math.isfinite(self.lr) or self.lr <= 0:
+            raise ValueError(
+                f"lr is {self.lr!r}; a learning rate is a finite number above 0"
+            )
+        self._check_first_lr()
+        if self.batch_size is not None and not (
+            1 <= self.batch_size <= self.data.train_size
+        ):
+            raise ValueError(
+                f"batch_size is {self.batch_size}; with {self.data.train_size} "
+                "training examples it must be between 1 and that, or None for all"
+            )
+        increasing = all(a < b for a, b in itertools.pairwise(self.checkpoints))
+        if (
+            not increasing
+            or self.checkpoints[0] < 0
+            or self.checkpoints[-1] != self.steps
+        ):
+            raise ValueError(
+                f"checkpoints are {self.checkpoints}; they must increase from 0 or "
+                f"later to the last step, {self.steps}"
+            )
+
+    def _check_first_lr(self) -> None:
+        rates = self.first_lr
+        if isinstance(rates, Calibration) and self.optimizer.normalises:
+            raise ValueError(
+                f"first_lr is a calibration and the optimizer {self.optimizer.name!r}; "
+                "the size of its updates does not follow the gradient: give rates, or "
+                "use sgd or momentum"
+            )
+        if not isinstance(rates, tuple):
+            return
+        usable = all(math.isfinite(rate) and rate > 0 for rate in rates)
+        if len(rates) != self.depth + 1 or not usable:
+            raise ValueError(
+                f"first_lr is {rates}; it must be one finite number above 0 for each "
+                f"of the {self.depth + 1} matrices, a Calibration, or None"
+            )
+
+    def _check_choices(self) -> None:
+        if self.loss not in LOSSES:
+            raise ValueError(
+                f"no loss is called {self.loss!r}; there are {list(LOSSES)}"
+            )
+        if (self.loss == "cross-entropy") != (self.data.targets == "labels"):
+            raise ValueError(
+                f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
+                "cross-entropy takes DataSpec(targets='labels'), mse any other targets"
+            )
+        if self.precision not in PRECISIONS:
+            raise ValueError(
+                f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}"
+            )
+        for probe in self.probes:
+            self._check_probe(probe)
+
+    def _check_schedule(self, scales: Scales) -> None:
+        if unknown := [name for name in self.track if name not in _TRACKED]:
+            raise ValueError(
+                f"track names {unknown[0]!r}; what can be tracked is "
+                f"{', '.join(_TRACKED)}"
+            )
+        if self.plan.sees_curvature and self.optimizer.normalises:
+            raise ValueError(
+                f"the optimizer is {self.optimizer.name!r}, whose steps are not those "
+                "of a metric given by learning rates: schedules that vary and tracked "
+                "curvature are for sgd and momentum"
+            )
+        own_start = np.any(scales.first_lr != scales.lr) or np.any(scales.retained != 1)
+        calibrated = isinstance(self.first_lr, Calibration)
+        if self.schedule.varies and (own_start or calibrated):
+            raise ValueError(
+                f"the schedule is {self.schedule.name!r} and the first step one of its "
+                f"own (parametrization {self.table.name!r}, first_lr "
+                f"{self.first_lr!r}); a schedule needs one metric for all steps"
+            )
+
+    def _check_probe(self, probe: Any) -> None:
+        inputs = getattr(probe, "inputs", 1)
+        if inputs > self.data.train_size:
+            raise ValueError(
+                f"the probe {probe.name!r} takes {inputs} inputs of the training set, "
+                f"which has {self.data.train_size}"
+            )
+        singular = min(self.shape.widths) < 2 * inputs
+        if isinstance(probe, Features) and probe.spectra and singular:
+            raise ValueError(
+                f"width {self.width} is too small for the features of {inputs} inputs: "
+                f"the joint Gram matrix needs at least {2 * inputs} dimensions; widen "
+                "the network, or use Features(inputs=..., spectra=False)"
+            )
+        if isinstance(probe, CovariancePreservation):
+            if probe.matrix > self.depth:
+                raise ValueError(
+                    f"the probe {probe.name!r} is for matrix {probe.matrix}; hidden "
+                    f"matrices at depth {self.depth} are 2 to {self.depth}"
+                )
+            if self.checkpoints != tuple(range(self.steps + 1)):
+                raise ValueError(
+                    f"the probe {probe.name!r} needs a checkpoint at every step, "
+                    f"checkpoints=tuple(range({self.steps + 1})), not "
+                    f"{self.checkpoints}"
+                )
+
+    @property
+    def table(self) -> Parametrization:
+        """The parametrization's table of exponents."""
+        assert isinstance(self.parametrization, Parametrization)
+        return self.parametrization
+
+    @property
+    def shape(self) -> Shape:
+        """Sizes of the network."""
+        sizes = range(1, self.depth + 1)
+        widths = tuple(round(self.width * layer**self.growth) for layer in sizes)
+        return Shape(
+            self.data.input_dim,
+            widths,
+            self.data.output_dim,
+            self.activation,
+            self.biases,
+            self.precision if self.precision in ROUNDINGS else "none",
+        )
+
+    @property
+    def dtype(self) -> str:
+        """Type of weights and data, "float32" or "float64"."""
+        return "float64" if self.precision == "float64" else "float32"
+
+    @property
+    def plan(self) -> Plan:
+        """What of this run is compiled in."""
+        return Plan(
+            shape=self.shape,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            batch_size=self.batch_size,
+            steps=self.steps,
+            train_size=self.data.train_size,
+            dtype=self.dtype,
+            schedule=replace(self.schedule, target=1.0),
+            track=self.track,
+        )
+
+    @property
+    def program(self) -> Any:
+        """What runs have in common that train together: one compiled program."""
+        return self.plan, self.data, self.checkpoints, self.probes
+
+    def scales(self) -> Scales:
+        """Return the numbers that the parametrization assigns to each tensor.
+
+        Rates that a calibration will find are not in them yet.
+        """
+        scales = self.shape.scales(
+            self.table,
+            lr=self.lr,
+            base_width=self.base_width,
+            gains=self.gains,
+            bias_gains=self.bias_gains,
+            adam=self.optimizer.normalises,
+            dtype=self.dtype,
+        )
+        if not isinstance(self.first_lr, tuple):
+            return scales
+        rates = [self.first_lr[tensor.layer - 1] for tensor in self.shape.tensors]
+        factors = np.array(rates, self.dtype) / np.asarray(self.lr, self.dtype)
+        return scales._replace(first_lr=scales.first_lr * factors)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the specification as plain JSON values; its hash names the record."""
+        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out["data"] = self.data.to_json()
+        out["parametrization"] = self.table.to_json()
+        out["optimizer"] = {
+            f.name: getattr(self.optimizer, f.name) for f in fields(Optimizer)
+        }
+        out["probes"] = [probe_module.to_json(p) for p in self.probes]
+        out["checkpoints"] = list(self.checkpoints)
+        out["schedule"] = asdict(self.schedule)
+        out["track"] = list(self.track)
+        out["gains"] = list(self.gains)
+        out["bias_gains"] = list(self.bias_gains)
+        if isinstance(self.first_lr, Calibration):
+            out["first_lr"] = asdict(self.first_lr)
+            out["first_lr"]["cap"] = str(self.first_lr.cap)  # JSON has no infinity
+        elif self.first_lr is not None:
+            out["first_lr"] = list(self.first_lr)
+        return out
+
+    @classmethod
+    def from_json(cls, spec: Mapping[str, Any]) -> Experiment:
+        """Read what `to_json` wrote, in this or an earlier version of the library.
+
+        A field that was not there yet has its default.
+        """
+        read: dict[str, Callable[[Any], Any]] = {
+            "data": DataSpec.from_json,
+            "parametrization": Parametrization.from_json,
+            "optimizer": lambda options: Optimizer(**options),
+            "probes": lambda probes: tuple(map(probe_module.from_json, probes)),
+            "schedule": lambda options: Schedule(**options),
+            "track": tuple,
+            "checkpoints": tuple,
+            "gains": tuple,
+            "bias_gains": tuple,
+            "first_lr": _first_lr_from_json,
+        }
+        return cls(**{k: read[k](v) if k in read else v for k, v in spec.items()})
+
+    @property
+    def key(self) -> str:
+        """Name of the record: a hash of specification, data and library source."""
+        return record_key(self.to_json(), self.data.load().sha256)
+
+
+def _first_lr_from_json(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return Calibration(**{name: float(number) for name, number in value.items()})
+    return value and tuple(value)

@@ -1,0 +1,108 @@
+"""Where and with what a record was made, and the source its numbers follow from."""
+
+import datetime
+import functools
+import importlib.metadata
+import platform
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from widthlab.canonical import digest
+
+# What computes the numbers in a record: rooms and modules of the library. What draws,
+# judges or keeps results is not here, so that a change of colour never retrains.
+_NUMERIC = (
+    *("activations.py", "canonical.py", "compilation.py", "model.py"),
+    *("data", "flow", "kernels", "papers", "parametrization", "probes", "training"),
+    *("runs/cells.py", "runs/ensembles.py", "runs/experiment.py"),
+)
+_ROOT = Path(__file__).parents[1]
+
+
+def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
+    """Name of the record of `spec` on the data with this hash, under this code."""
+    code = code_version() if code is None else code
+    return digest({"spec": spec, "data": data_sha256, "code": code})
+
+
+def numeric_modules() -> tuple[Path, ...]:
+    """Source files of widthlab that influence the numbers in a record, sorted."""
+    found = (_ROOT / place for place in _NUMERIC)
+    files = (
+        file for at in found for file in ([at] if at.is_file() else at.rglob("*.py"))
+    )
+    return tuple(sorted(files, key=lambda file: file.relative_to(_ROOT).parts))
+
+
+def code_version(files: Iterable[Path] | None = None) -> str:
+    """SHA-256 over the source text of `files`, by default `numeric_modules()`.
+
+    Read once a process. Line endings do not matter; comments do.
+    """
+    return _source_digest(None if files is None else tuple(files))
+
+
+@functools.lru_cache(maxsize=8)
+def _source_digest(files: tuple[Path, ...] | None) -> str:
+    sources = []
+    for file in numeric_modules() if files is None else files:
+        inside = file.is_relative_to(_ROOT)
+        name = file.relative_to(_ROOT).as_posix() if inside else file.name
+        # Text mode turns every line ending into "\n".
+        sources.append([name, file.read_text(encoding="utf-8")])
+    return digest(sorted(sources))
+
+
+def provenance() -> dict[str, Any]:
+    """Where and with what a record was made, as a payload.
+
+    Versions of Python and packages, machine, JAX backend and device kind, git commit
+    of the checkout (None outside one), code version, and the time (UTC, ISO 8601).
+    """
+    import jax
+
+    packages = ("widthlab", "jax", "jaxlib", "flax", "optax", "numpy")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in packages},
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "backend": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "commit": _git_commit(Path(__file__).parent),
+        "code": code_version(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+@functools.lru_cache(maxsize=1)
+def _git_commit(package: Path) -> str | None:
+    """Commit of the checkout that tracks this package's source, if there is one."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(package), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        # An installed copy may lie in a virtual environment inside some other checkout.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,1 @@
+"""Training: ensembles of networks of one shape, and what one run passes round."""

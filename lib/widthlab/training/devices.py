@@ -1,0 +1,117 @@
+"""Devices: how many there are, what fits on them, and that their bits do not change."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from widthlab.compilation import ONE_THREAD_A_PRODUCT
+
+
+def use_all_cores() -> int:
+    """Make one JAX device of each CPU core, and return the number of devices.
+
+    Small networks leave a core idle when one matrix product is shared between the
+    cores; one member to a core does not. And how a product is shared depends on the
+    machine's load, and with it the last bits of the result: so it is not shared. This
+    has to come before JAX is first used, and does nothing after that or where the
+    number of CPU devices is set already; the library's own programs have the same bits
+    all the same (`compilation`).
+    """
+    _compile_for_same_bits()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    with contextlib.suppress(RuntimeError):  # JAX is in use: leave its devices alone
+        unset = getattr(jax.config, "jax_num_cpu_devices", -1) < 1
+        if not is_set and unset:
+            jax.config.update("jax_num_cpu_devices", cores)
+    return len(jax.local_devices())
+
+
+def _compile_for_same_bits() -> None:
+    """Ask XLA for bits that do not depend on load, where nobody has chosen."""
+    given = os.environ.get("XLA_FLAGS", "")
+    for name, value in ONE_THREAD_A_PRODUCT.items():
+        if name not in given:
+            given = f"{given} --{name}={str(value).lower()}".strip()
+    os.environ["XLA_FLAGS"] = given  # XLA reads it once, when JAX is first used
+
+
+def members_per_batch(platform: str, members: int) -> int:
+    """Choose how many members of a device's share are batched in one computation.
+
+    An accelerator wants all at once. On CPU one at a time is as fast, within noise
+    (`benchmarks/training.py --layouts`), and a run has the same bits whichever others
+    it is trained with, and on however many cores (JAX 0.10; later ones may round
+    otherwise where a core has a single member).
+    """
+    return 1 if platform == "cpu" else members
+
+
+class DeviceMemoryError(MemoryError):
+    """An ensemble needs more memory than there is.
+
+    Attributes:
+        members: how many of its members should fit.
+    """
+
+    def __init__(self, needed: int, available: int, members: int):
+        """Say what is needed and what there is, in bytes over all devices."""
+        self.members = members
+        super().__init__(
+            f"{needed / 1e9:.2f} GB are needed and {available / 1e9:.2f} GB available "
+            f"(the environment variable {MEMORY_VARIABLE} sets another limit, in bytes)"
+        )
+
+
+MEMORY_VARIABLE = "WIDTHLAB_MEMORY"
+"""Environment variable that sets another limit of memory, in bytes."""
+
+
+_HOST_SHARE = 1 / 4  # two cells at a time, and the host has other things to hold
+
+
+_DEVICE_SHARE = 0.9
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device's memory did not suffice."""
+    refused = isinstance(error, jax.errors.JaxRuntimeError)
+    return refused and "RESOURCE_EXHAUSTED" in str(error)
+
+
+def memory_limit(devices: Sequence[Any]) -> int:
+    """Return the bytes that one ensemble may take on these devices together."""
+    if given := os.environ.get(MEMORY_VARIABLE):
+        return int(float(given))
+    if devices[0].platform == "cpu":
+        return int(_host_memory() * _HOST_SHARE)
+    each = (device.memory_stats() or {} for device in devices)
+    return int(sum(stats.get("bytes_limit", 0) for stats in each) * _DEVICE_SHARE)
+
+
+def _host_memory() -> int:
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # "max": no limit
+        group = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        return min(installed, group)
+    return installed
+
+
+@contextlib.contextmanager
+def precision(dtype: str) -> Iterator[None]:
+    """Compute in the precision that a spec names, matrix products included."""
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+        yield
+
+
+def members_mesh(devices: Sequence[Any], members: int) -> Mesh:
+    """Return a mesh of as many of the devices as there are members to spread."""
+    return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))

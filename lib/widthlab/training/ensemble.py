@@ -1,0 +1,425 @@
+r"""Train an ensemble of MLPs of one shape in one compiled program.
+
+Seeds, learning rates and parametrizations of the members are traced numbers, so a shape
+is compiled once whatever the grid. Members are spread over the devices of a mesh; on
+each device they either run one after another inside the program or are batched.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from widthlab.compilation import compiled
+from widthlab.model import MLP, Multiplier, Scales, Shape, by_tensor
+from widthlab.training.curvature import Product, gauss_newton_product, hessian_product
+from widthlab.training.devices import (
+    DeviceMemoryError,
+    members_mesh,
+    members_per_batch,
+    memory_limit,
+    precision,
+)
+from widthlab.training.losses import LOSSES
+from widthlab.training.schedules import (
+    CosineState,
+    CurvatureState,
+    followed_curvatures,
+    scale_by_curvature,
+    track_cosine,
+)
+from widthlab.training.state import Data, Members, Outcome, Plan, Probe, State
+
+_TRACES: dict[str, int] = {}
+
+
+def trace_counts() -> dict[str, int]:
+    """Return how often each compiled program was traced in this process."""
+    return dict(_TRACES)
+
+
+def train(
+    plan: Plan,
+    members: Members,
+    data: Data,
+    checkpoints: Sequence[int],
+    probes: Sequence[Probe] = (),
+    devices: Sequence[Any] | None = None,
+    on_checkpoint: Callable[[int], None] | None = None,
+) -> Outcome:
+    """Train an ensemble and measure it at checkpoints.
+
+    Args:
+        plan: what is compiled in.
+        members: seeds, scales and thresholds, stacked.
+        data: arrays shared by all members.
+        checkpoints: increasing steps at which probes are taken; 0 is initialisation.
+        probes: what to measure.
+        devices: devices to spread the members over; all local ones by default.
+        on_checkpoint: called with the step when a checkpoint is done.
+
+    Returns:
+        The outcome on the host. A member whose loss or gradient is not finite keeps its
+        last finite weights from that step on; the others go on.
+    """
+    with precision(plan.dtype):
+        count = members.real.shape[0]
+        mesh = members_mesh(devices or jax.local_devices(), count)
+        members = _place(_pad(members, mesh.size), mesh)
+        orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
+        data = jax.device_put(
+            _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
+        )
+        before = sum(_TRACES.values())
+        program = _Program(plan, tuple(probes), mesh)
+        state = program.start(members, orders)
+        _check_memory(program, state, data)
+        initial = jax.tree.map(jnp.copy, state.parameters)
+        observations = []
+        for stop in checkpoints:
+            state = program.advance(state, data, jnp.int32(stop))
+            seen = program.observe(state, initial, data)
+            observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], seen))
+            if on_checkpoint is not None:
+                on_checkpoint(stop)
+        left = (state.losses, state.diverged_at, state.step, state.tracked)
+        losses, diverged_at, step, tracked = jax.tree.map(
+            lambda v: np.asarray(v)[:count], left
+        )
+        stopped = (step < checkpoints[-1]) & (diverged_at < 0)
+        return Outcome(
+            losses,
+            diverged_at,
+            np.where(stopped, step, -1),
+            observations,
+            sum(_TRACES.values()) - before,
+            tracked,
+        )
+
+
+def _check_memory(program: _Program, state: State, data: Data) -> None:
+    """Refuse an ensemble too large for its devices before it is trained."""
+    devices = list(program.mesh.devices.flat)
+    available = memory_limit(devices)
+    needed = program.bytes_needed(state, data) * len(devices)
+    if available and needed > available:
+        shared = len(devices) * sum(array.nbytes for array in data)
+        each = (needed - shared) / state.running.shape[0]
+        raise DeviceMemoryError(needed, available, int((available - shared) / each))
+
+
+@dataclass(frozen=True, slots=True)
+class _Program:
+    """The three compiled functions of an ensemble, cached by everything static."""
+
+    plan: Plan
+    probes: tuple[Probe, ...]
+    mesh: Mesh
+
+    @property
+    def platform(self) -> str:
+        return self.mesh.devices.flat[0].platform
+
+    def start(self, members: Members, orders: Array | None) -> State:
+        return compiled(_start, self.platform, brief=True)(self, members, orders)
+
+    def advance(self, state: State, data: Data, stop: Array) -> State:
+        return self._advance(self, state, data, stop)
+
+    def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
+        trees = (state.parameters, initial, state.multipliers)
+        return compiled(_observe, self.platform, brief=True)(self, *trees, data)
+
+    def bytes_needed(self, state: State, data: Data) -> int:
+        """Return a device's memory at its fullest, as the compiler counts it."""
+        advance = self._advance.lower(self, state, data, jnp.int32(0)).compile()
+        memory = advance.memory_analysis()
+        own = sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+            + own // self.mesh.size  # the untrained networks, which probes compare with
+        )
+
+    @property
+    def _advance(self) -> Any:
+        # The state is given up, so that the next one can take its memory.
+        return compiled(_advance, self.platform, donated=(1,))
+
+
+def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
+    """Draw the batches of all steps: an epoch permutes, and drops its remainder."""
+    if batch_size is None:
+        return None
+    per_epoch = size // batch_size
+    epochs = -(-steps // per_epoch)
+    permutations = compiled(
+        _permutations, jax.default_backend(), static=(0, 1), brief=True
+    )
+    examples = permutations(size, epochs, keys)[:, :, : per_epoch * batch_size]
+    return examples.reshape(-1, epochs * per_epoch, batch_size)[:, :steps]
+
+
+def _permutations(size: int, epochs: int, keys: Any) -> Array:
+    # A program of its own, since it does not see the width: compiled once a sweep.
+    def epoch(index: Array, key: Any) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, 1), index)
+        return jax.random.permutation(key, size).astype(jnp.int32)
+
+    over_epochs = jax.vmap(epoch, (0, None))
+    return jax.vmap(over_epochs, (None, 0))(jnp.arange(epochs), keys)
+
+
+def _start(program: _Program, members: Members, orders: Array | None) -> State:
+    _count("start")
+    one = functools.partial(_start_one, program.plan)
+    return _over_members(program, one, (members, orders))
+
+
+def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
+    _count("advance")
+    one = functools.partial(_advance_one, program.plan)
+    return _over_members(program, one, state, data, stop)
+
+
+def _observe(
+    program: _Program, parameters: Any, initial: Any, multipliers: Any, data: Data
+) -> dict[str, Any]:
+    _count("observe")
+    plan = program.plan
+
+    def one(trees: Any, data: Data) -> dict[str, Any]:
+        parameters, initial, multipliers = trees
+        model = nnx.merge(graph(plan.shape), parameters, multipliers)
+        untrained = nnx.merge(graph(plan.shape), initial, multipliers)
+        loss = LOSSES[plan.loss]
+        return {p.name: p.measure(model, untrained, data, loss) for p in program.probes}
+
+    return _over_members(program, one, (parameters, initial, multipliers), data)
+
+
+def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) -> Any:
+    """Apply a function of one member to all, over the mesh and in the chosen layout."""
+    count = jax.tree.leaves(members)[0].shape[0]
+    share = count // program.mesh.size
+    batch = members_per_batch(program.platform, share)
+
+    def local(members: Any, *shared: Any) -> Any:
+        function = functools.partial(_apply, one, shared)
+        if batch >= share > 1:
+            return jax.vmap(function)(members)
+        return jax.lax.map(function, members, batch_size=batch if batch > 1 else None)
+
+    spread, whole = PartitionSpec("members"), PartitionSpec()
+    return jax.shard_map(
+        local,
+        mesh=program.mesh,
+        in_specs=(spread, *(whole for _ in shared)),
+        out_specs=spread,
+        check_vma=False,
+    )(members, *shared)
+
+
+def _apply(one: Callable, shared: tuple, member: Any) -> Any:
+    return one(member, *shared)
+
+
+@functools.lru_cache(maxsize=128)
+def graph(shape: Shape) -> nnx.GraphDef:
+    """Return the static part of the model, without weights."""
+    zeros = Scales(*(jnp.zeros(len(shape.tensors)) for _ in Scales._fields))
+    model = nnx.eval_shape(lambda: MLP(shape, zeros, key=jax.random.key(0)))
+    return nnx.split(model)[0]
+
+
+def untrained(shape: Shape, scales: Scales, key: Any) -> MLP:
+    """Return the network that a member with this key starts from."""
+    return MLP(shape, scales, key=jax.random.fold_in(key, 0))
+
+
+def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
+    member, order = both
+    model = untrained(plan.shape, member.scales, member.key)
+    _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
+    rule = _rule(plan, parameters, member.scales, member.target)
+    optimizer = rule.init(parameters)
+    dtype = member.scales.std.dtype
+    return State(
+        parameters=parameters,
+        multipliers=multipliers,
+        optimizer=optimizer,
+        scales=member.scales,
+        order=order,
+        losses=jnp.full((plan.steps,), jnp.nan, dtype),
+        step=jnp.int32(0),
+        stop_below=member.stop_below,
+        running=member.real,
+        diverged_at=jnp.int32(-1),
+        target=member.target,
+        tracked={
+            name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
+            for name, value in _seen(plan, optimizer).items()
+        },
+    )
+
+
+def _rule(
+    plan: Plan, parameters: Any, scales: Scales, target: Any
+) -> optax.GradientTransformationExtraArgs:
+    numbers = (scales.lr, scales.first_lr, scales.retained)
+    lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
+    before, after = [], []
+    if plan.sees_curvature:
+        rule = scale_by_curvature(plan.schedule, target, lr, plan.curvatures)
+        before.append(rule)
+    if "cosine" in plan.track:
+        after.append(track_cosine(lr))
+    return plan.optimizer.transform(lr, first_lr, retained, before, after)
+
+
+def _seen(plan: Plan, optimizer: Any) -> dict[str, Array]:
+    """Return what the rules of a plan have measured, by quantity."""
+    seen = {}
+    for state in optimizer:
+        if isinstance(state, CurvatureState):
+            values = state.eigenvalues.items()
+            seen["lr"] = state.factor
+            seen |= {name.replace("-", "_"): value for name, value in values}
+        elif isinstance(state, CosineState):
+            seen["cosine"] = jnp.stack(
+                [state.whole, *_matrices(plan.shape, state.each)]
+            )
+            seen["parameter_change"] = state.change
+    return seen
+
+
+def _matrices(shape: Shape, tree: Any) -> list[Any]:
+    """Return what a tree of parameters' form holds for the matrices, in order."""
+    found = jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    by_place = {v.get_metadata()["tensor"]: v[...] for v in found}
+    return [by_place[place] for place in range(shape.depth + 1)]
+
+
+def _curvature_products(
+    plan: Plan, outputs_of: Callable[[Any], Any], targets: Any, parameters: Any
+) -> dict[str, Product]:
+    """Return the products with each curvature that a step needs."""
+    needed = set(followed_curvatures(plan.schedule, plan.curvatures))
+    if plan.schedule.varies:
+        needed.add(plan.schedule.curvature)
+
+    def loss_of_outputs(outputs: Any) -> Any:
+        return LOSSES[plan.loss](outputs, targets)
+
+    products = {}
+    if "gauss-newton" in needed:
+        products["gauss-newton"] = gauss_newton_product(
+            outputs_of, loss_of_outputs, parameters
+        )
+    if "hessian" in needed:
+        products["hessian"] = hessian_product(
+            lambda w: loss_of_outputs(outputs_of(w)), parameters
+        )
+    return products
+
+
+def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
+    static = graph(plan.shape)
+
+    def loss_of(parameters: Any, multipliers: Any, x: Any, y: Any) -> Any:
+        model = nnx.merge(static, parameters, multipliers)
+        return LOSSES[plan.loss](model(x), y)
+
+    def go_on(state: State) -> Any:
+        return state.running & (state.step < stop)
+
+    def step(state: State) -> State:
+        x, y = data.x_train, data.y_train
+        if state.order is not None:
+            batch = state.order[state.step]
+            x, y = x[batch], y[batch]
+        loss, grads = jax.value_and_grad(loss_of)(
+            state.parameters, state.multipliers, x, y
+        )
+        rule = _rule(plan, state.parameters, state.scales, state.target)
+        extra = {}
+        if plan.sees_curvature:
+
+            def outputs_of(parameters: Any) -> Any:
+                return nnx.merge(static, parameters, state.multipliers)(x)
+
+            products = _curvature_products(plan, outputs_of, y, state.parameters)
+            extra = {"products": products, "grad": grads}
+        updates, optimizer = rule.update(
+            grads, state.optimizer, state.parameters, **extra
+        )
+        after = optax.apply_updates(state.parameters, updates)
+        finite = jnp.isfinite(loss) & _all_finite(after)
+        below = loss < state.stop_below
+        keep = finite & ~below
+        tracked = {
+            name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
+            for name, new in _seen(plan, optimizer).items()
+        }
+        return state._replace(
+            parameters=_where(keep, after, state.parameters),
+            optimizer=_where(keep, optimizer, state.optimizer),
+            losses=state.losses.at[state.step].set(loss),
+            step=state.step + keep.astype(jnp.int32),
+            running=keep,
+            diverged_at=jnp.where(finite, state.diverged_at, state.step),
+            tracked=tracked,
+        )
+
+    return jax.lax.while_loop(go_on, step, state)
+
+
+def _all_finite(tree: Any) -> Array:
+    # A sum is not finite as soon as a term is not, and costs one pass over the weights.
+    return functools.reduce(
+        jnp.logical_and, [jnp.isfinite(jnp.sum(leaf)) for leaf in jax.tree.leaves(tree)]
+    )
+
+
+def _where(condition: Array, new: Any, old: Any) -> Any:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _pad(members: Members, multiple: int) -> Members:
+    """Fill up with members that never run, so that every device has as many."""
+    extra = -members.real.shape[0] % multiple
+    if extra == 0:
+        return members
+    take = np.arange(members.real.shape[0] + extra)
+    real = take < members.real.shape[0]
+    padded = jax.tree.map(lambda v: jnp.asarray(v)[np.where(real, take, 0)], members)
+    return padded._replace(real=padded.real & real)
+
+
+def _place(members: Members, mesh: Mesh) -> Members:
+    return jax.device_put(members, NamedSharding(mesh, PartitionSpec("members")))
+
+
+def _cast(data: Data, dtype: str) -> Data:
+    def convert(v: Any) -> Any:
+        return jnp.asarray(
+            v, dtype if jnp.issubdtype(v.dtype, jnp.floating) else jnp.int32
+        )
+
+    return Data(*(convert(np.asarray(v)) for v in data))
+
+
+def _count(what: str) -> None:
+    _TRACES[what] = _TRACES.get(what, 0) + 1

@@ -1,0 +1,140 @@
+"""What training passes round: data, plan, members, state, outcome, and the probes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from widthlab.model import MLP, AnyArray, Scales, Shape
+from widthlab.training.optimizer import Optimizer
+from widthlab.training.schedules import (
+    PRODUCTS,
+    Schedule,
+)
+
+
+class Data(NamedTuple):
+    """The arrays that a training run reads."""
+
+    x_train: Float[AnyArray, "train input"]
+    y_train: Int[AnyArray, " train"] | Float[AnyArray, "train output"]
+    x_test: Float[AnyArray, "test input"]
+    y_test: Int[AnyArray, " test"] | Float[AnyArray, "test output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything about an ensemble that is compiled in.
+
+    Attributes:
+        shape: sizes and activation of the networks.
+        loss: "cross-entropy" or "mse".
+        optimizer: update rule.
+        batch_size: examples per step, or None for the full training set.
+        steps: length of the loss history, the last step at most.
+        train_size: number of training examples.
+        dtype: "float32" or "float64".
+        schedule: rule for the common factor of the learning rates, whose target is of
+            no account here: it belongs to the members.
+        track: what to measure at every step: "gauss-newton", "hessian", "cosine".
+    """
+
+    shape: Shape
+    loss: str
+    optimizer: Optimizer
+    batch_size: int | None
+    steps: int
+    train_size: int
+    dtype: str = "float32"
+    schedule: Schedule = field(default_factory=Schedule)
+    track: tuple[str, ...] = ()
+
+    @property
+    def curvatures(self) -> tuple[str, ...]:
+        """Curvatures that are measured at every step."""
+        return tuple(name for name in PRODUCTS if name in self.track)
+
+    @property
+    def sees_curvature(self) -> bool:
+        """Whether a step takes products with a curvature."""
+        return self.schedule.varies or bool(self.curvatures)
+
+    @property
+    def flops_per_step(self) -> int:
+        """Floating-point operations of one member's step, matrices only."""
+        return self.shape.flops * (self.batch_size or self.train_size)
+
+
+class Members(NamedTuple):
+    """What distinguishes the members of an ensemble; every leaf has them in front.
+
+    The `target` is that of a schedule that varies; None if it does not.
+    """
+
+    key: Any
+    scales: Scales
+    stop_below: Float[AnyArray, " members"]
+    real: Bool[AnyArray, " members"]
+    target: Float[AnyArray, " members"] | None = None
+
+
+class State(NamedTuple):
+    """A member in training."""
+
+    parameters: Any
+    multipliers: Any
+    optimizer: Any
+    scales: Scales
+    order: Int[Array, "steps batch"] | None
+    losses: Float[Array, " steps"]
+    step: Int[Array, ""]
+    stop_below: Float[AnyArray, ""]
+    running: Bool[AnyArray, ""]
+    diverged_at: Int[Array, ""]
+    target: Float[AnyArray, ""] | None
+    tracked: dict[str, Float[Array, "steps ..."]]
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Something measured at checkpoints: a small array of each member.
+
+    A probe is hashable, since it is compiled in.
+    """
+
+    @property
+    def name(self) -> str:
+        """Key of its values in the outcome."""
+        ...
+
+    def measure(
+        self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
+    ) -> Any:
+        """Return arrays that describe a model (`initial` is the untrained one)."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What a trained ensemble leaves, with members in front, on the host.
+
+    Attributes:
+        losses: loss of each step's batch before its update; NaN where none was taken.
+        diverged_at: step whose loss or gradient was not finite, or -1.
+        stopped_at: step at which the loss was below the member's threshold, or -1.
+        observations: for each checkpoint, the values of each probe by name.
+        traces: number of times that a program was traced for this call.
+        tracked: what was measured at each step before its update, by quantity; NaN
+            where no update was taken. With learning rates as given: "lr" is the factor
+            on them, and curvatures are those of the optimizer's metric.
+    """
+
+    losses: np.ndarray
+    diverged_at: np.ndarray
+    stopped_at: np.ndarray
+    observations: list[dict[str, Any]]
+    traces: int
+    tracked: dict[str, np.ndarray]
