@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_experiment import spec
 from widthlab.runs import archive as module
-from widthlab.runs.archive import SIDECAR, TABLE, Archive, ArchiveError, run_id
+from widthlab.runs.archive import SIDECAR, TABLE, Archive, ArchiveError, name_of
 from widthlab.runs.record import Record
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run
@@ -35,7 +35,7 @@ def ran(monkeypatch, trained):
         for start in range(0, len(specs), together):
             cell = specs[start : start + together]
             seen.append([one.seed for one in cell])
-            yield [dataclasses.replace(trained, experiment=one) for one in cell]
+            yield [dataclasses.replace(trained, spec=one) for one in cell]
 
     monkeypatch.setattr(module, "finish", instead)
     monkeypatch.setattr(module, "runs_in_a_cell", lambda *_, **__: 2)
@@ -46,7 +46,7 @@ SPECS = [spec(seed=seed) for seed in range(5)]
 
 
 def copies(trained, specs=SPECS):
-    return [dataclasses.replace(trained, experiment=one) for one in specs]
+    return [dataclasses.replace(trained, spec=one) for one in specs]
 
 
 def stamps(archive):
@@ -59,8 +59,8 @@ def stamps(archive):
 def test_a_record_comes_back_with_eight_digits(archive, trained):
     archive.add(trained)
     assert set(stamps(archive)) == {TABLE, SIDECAR}
-    (found,) = archive.records().values()
-    assert list(archive.records()) == [trained.experiment] == [found.experiment]
+    (found,) = archive.records()
+    assert list(archive.find([trained.spec])) == [trained.spec] == [found.spec]
     for name in ("step", "layer", "quantity"):
         assert found.columns[name] == trained.columns[name]
     values = found.columns["value"], trained.columns["value"]
@@ -78,7 +78,7 @@ def test_what_is_not_a_number_is_kept(archive, trained):
         trained, columns=columns | {"value": values}, diverged_at=1
     )
     archive.add(odd)
-    (found,) = archive.records().values()
+    (found,) = archive.records()
     np.testing.assert_array_equal(found.columns["value"][:3], values[:3])
     assert found.columns["value"][3:] == [0.33333333, 0.0] and found.diverged_at == 1
 
@@ -89,9 +89,9 @@ def test_the_table_is_for_anyone(archive, trained):
     table = pd.read_parquet(archive.path / TABLE)
     assert list(table.columns) == ["run", "step", "layer", "quantity", "value"]
     sidecar = json.loads((archive.path / SIDECAR).read_text())
-    assert set(table["run"]) == set(sidecar["runs"]) == {run_id(one) for one in SPECS}
-    one = sidecar["runs"][run_id(SPECS[3])]
-    assert one["experiment"] == SPECS[3].to_json()
+    assert set(table["run"]) == set(sidecar["runs"]) == {name_of(one) for one in SPECS}
+    one = sidecar["runs"][name_of(SPECS[3])]
+    assert one["spec"] == SPECS[3].to_json()
     assert one["provenance"]["precision"] == "float32"
     assert {"data_sha256", "wall_s", "commit", "jax", "device"} <= set(
         one["provenance"]
@@ -105,19 +105,19 @@ def test_equal_records_are_equal_files(archive, trained, tmp_path):
     archive.add(*copies(trained))
     other = Archive(tmp_path / "other")
     for record in reversed(copies(trained)):  # one by one, in another order
-        other.add(Record.from_json(record.to_json()))
+        other.add(Record.from_json(record.to_json(), record.spec))
     first = contents(archive)
     assert contents(other) == first
     # Also when they have been read back, and when they are written over.
-    archive.add(*archive.records().values())
+    archive.add(*archive.records())
     assert contents(archive) == first
 
 
 def test_those_that_are_there_are_selected_in_the_order_asked_for(archive, trained):
-    assert archive.records() == {} and archive.select(SPECS) == []
+    assert archive.records() == [] and archive.select(SPECS) == []
     archive.add(*copies(trained, SPECS[:3]))
     wanted = [SPECS[2], SPECS[4], SPECS[0]]
-    found = [record.experiment for record in archive.select(wanted)]
+    found = [record.spec for record in archive.select(wanted)]
     assert found == [SPECS[2], SPECS[0]]
 
 
@@ -135,7 +135,7 @@ def test_a_writer_killed_between_both_files_leaves_what_there_was(
     monkeypatch.setattr(module, "write_durably", die)
     with pytest.raises(KeyboardInterrupt):
         archive.add(*copies(trained, SPECS[2:3]))
-    assert set(archive.records()) == set(SPECS[:2])
+    assert set(archive.find(SPECS)) == set(SPECS[:2])
 
 
 # --- what is refused ------------------------------------------------------------
@@ -194,7 +194,7 @@ def test_only_what_is_missing_is_run(archive, ran):
     wanted = [*SPECS, SPECS[0]]  # a duplicate is run once
     assert archive.run(wanted, done=lambda *counts: told.append(counts)) == 3
     assert ran[1:] == [[0, 3], [4]] and told[1:] == [(4, 5), (5, 5)]
-    assert set(archive.records()) == set(SPECS)
+    assert set(archive.find(SPECS)) == set(SPECS)
     before = stamps(archive)
     assert archive.run(wanted) == 0 and len(ran) == 3
     assert stamps(archive) == before
@@ -202,7 +202,7 @@ def test_only_what_is_missing_is_run(archive, ran):
 
 def test_no_time_is_no_runs(archive):
     assert archive.run(SPECS, minutes=-1) == 0
-    assert archive.records() == {}
+    assert archive.records() == []
 
 
 def test_what_was_finished_before_an_error_stays(archive, ran, monkeypatch):
@@ -216,7 +216,7 @@ def test_what_was_finished_before_an_error_stays(archive, ran, monkeypatch):
         patch.setattr(module, "finish", fail)
         with pytest.raises(RuntimeError, match="killed"):
             archive.run(SPECS)
-    assert set(archive.records()) == set(SPECS[:2])
+    assert set(archive.find(SPECS)) == set(SPECS[:2])
     assert archive.run(SPECS) == 3
 
 

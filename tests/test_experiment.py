@@ -42,7 +42,7 @@ def spec(**changes):
 
 def assert_same_runs(found, expected):
     """Bit for bit with the pinned JAX; newer ones unroll loops over a single member."""
-    assert [one.experiment for one in found] == [one.experiment for one in expected]
+    assert [one.spec for one in found] == [one.spec for one in expected]
     exact = tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11)
     for one, other in zip(found, expected, strict=True):
         for name in ("step", "layer", "quantity"):

@@ -18,10 +18,11 @@ from widthlab import compilation
 from widthlab.data import DataSpec
 from widthlab.model import product
 from widthlab.probes import Features
-from widthlab.runs import sweep as module
+from widthlab.runs import ensembles
+from widthlab.runs.cells import MemoryWarning
 from widthlab.runs.record import frame
 from widthlab.runs.store import Store
-from widthlab.runs.sweep import MemoryWarning, run, sweep
+from widthlab.runs.sweep import run, sweep
 from widthlab.training.devices import DeviceMemoryError
 
 GRID = [spec(width=33, seed=seed) for seed in range(8)]
@@ -35,14 +36,14 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def pieces(monkeypatch):
     """Sizes of what was trained to the end."""
-    sizes, original = [], module.train_ensemble
+    sizes, original = [], ensembles.train_ensemble
 
     def spy(plan, members, *rest):
         outcome = original(plan, members, *rest)
         sizes.append(len(members.real))
         return outcome
 
-    monkeypatch.setattr(module, "train_ensemble", spy)
+    monkeypatch.setattr(ensembles, "train_ensemble", spy)
     return sizes
 
 
@@ -82,7 +83,7 @@ def test_cells_are_cut_to_the_memory_there_is(monkeypatch, tmp_path, pieces, who
 
 
 def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
-    original, tried = module.train_ensemble, []
+    original, tried = ensembles.train_ensemble, []
 
     def full(plan, members, *rest):
         tried.append(len(members.real))
@@ -90,7 +91,7 @@ def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
         return original(plan, members, *rest)
 
-    monkeypatch.setattr(module, "train_ensemble", full)
+    monkeypatch.setattr(ensembles, "train_ensemble", full)
     with pytest.warns(MemoryWarning) as said:
         found = sweep(GRID, Store(tmp_path))
     assert "8 runs of width 33 did not fit" in str(said[0].message)
@@ -103,7 +104,7 @@ def test_one_run_that_does_not_fit_is_an_error(monkeypatch, tmp_path):
     def full(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
-    monkeypatch.setattr(module, "train_ensemble", full)
+    monkeypatch.setattr(ensembles, "train_ensemble", full)
     with (
         pytest.raises(MemoryError, match="a single run of width 33 and depth 2"),
         pytest.warns(MemoryWarning),
@@ -115,7 +116,7 @@ def test_other_errors_of_the_device_are_not_hidden(monkeypatch, tmp_path):
     def broken(*_):
         raise jax.errors.JaxRuntimeError("INTERNAL: device lost")
 
-    monkeypatch.setattr(module, "train_ensemble", broken)
+    monkeypatch.setattr(ensembles, "train_ensemble", broken)
     with pytest.raises(jax.errors.JaxRuntimeError, match="device lost"):
         run(GRID[0], Store(tmp_path))
 

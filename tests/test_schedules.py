@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 from jax.flatten_util import ravel_pytree
 from test_training import forget_programs
-from widthlab import Experiment, Record, frame, sweep
+from widthlab import Experiment, frame, sweep
 from widthlab.data import DataSpec
 from widthlab.model import Multiplier, by_tensor
 from widthlab.runs.store import Store
@@ -136,7 +136,7 @@ def runs(tmp_path_factory):
 
 def check(record, path):
     """Compare rows of every step with those of a path that was followed by hand."""
-    lr, base = series(record, "lr"), record.experiment.lr
+    lr, base = series(record, "lr"), record.spec.lr
     assert len(lr) == STEPS
     tops = np.array([dense().tops(w) for w in path[:STEPS]]) / base
     for which, quantity in enumerate(("gauss_newton", "hessian")):
@@ -297,7 +297,7 @@ def test_runs_without_an_edge_or_beyond_it_end_as_diverged(tmp_path):
 def test_through_json_and_back(runs):
     for record in runs.values():
         text = json.dumps(record.to_json())
-        assert Record.from_json(json.loads(text)).experiment == record.experiment
+        assert Experiment.from_json(json.loads(text)["spec"]) == record.spec
     old = spec().to_json()
     del old["schedule"], old["track"]
     assert Experiment.from_json(old) == spec()

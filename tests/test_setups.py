@@ -162,8 +162,8 @@ def test_a_stored_run_comes_out_again(tmp_path):
     Other processors and versions order sums differently, and 1,950 steps let that grow.
     """
     stored = tiers.stored(ROOT, "01-mup-global-convergence").values()
-    (record,) = [r for r in stored if r.experiment.data.name == "mnist-5k"]
-    again = run(record.experiment, Store(tmp_path))
+    (record,) = [r for r in stored if r.spec.data.name == "mnist-5k"]
+    again = run(record.spec, Store(tmp_path))
     for name in ("step", "layer", "quantity"):
         assert again.columns[name] == record.columns[name]
     assert again.provenance["data_sha256"] == record.provenance["data_sha256"]

@@ -19,7 +19,7 @@ from reference import slope_and_error
 from test_experiment import DATA, ONE_HOT, assert_same_runs, spec
 from widthlab.parametrization import Role, get
 from widthlab.probes import Features, Performance
-from widthlab.runs import sweep as module
+from widthlab.runs import ensembles
 from widthlab.runs.record import Record, frame
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run, sweep
@@ -42,8 +42,8 @@ def trained(monkeypatch):
         sizes.append(len(members.real))
         return original(plan, members, *rest)
 
-    original = module.train_ensemble
-    monkeypatch.setattr(module, "train_ensemble", spy)
+    original = ensembles.train_ensemble
+    monkeypatch.setattr(ensembles, "train_ensemble", spy)
     return sizes
 
 
@@ -53,7 +53,7 @@ def trained(monkeypatch):
 def test_a_record_says_what_it_is(store):
     one = spec(checkpoints=(0, 2, 4), probes=(Performance(), Features(4)))
     record = run(one, store)
-    assert record.experiment == one
+    assert record.spec == one
     assert record.diverged_at is None and record.stopped_at is None
     table = record.table
     assert list(table.columns) == ["step", "layer", "quantity", "value"]
@@ -93,7 +93,7 @@ def test_one_trace_for_a_grid_of_experiments(store):
     records = sweep(grid, store)
     new = {name: n - before.get(name, 0) for name, n in trace_counts().items()}
     assert new == {"start": 1, "advance": 1, "observe": 1}
-    assert [record.experiment for record in records] == grid
+    assert [record.spec for record in records] == grid
     finals = {tuple(r.columns["value"]) for r in records}
     assert len(finals) == len(grid)
 
@@ -105,7 +105,7 @@ def test_a_sweep_skips_what_the_store_has(store, trained):
     files = {key: store._file(key).stat().st_mtime_ns for key in store.keys()}
     everything = sweep([*grid, grid[0]], store)
     assert trained == [2, 2]  # the duplicate of a stored run is not run either
-    assert [r.experiment for r in everything] == [*grid, grid[0]]
+    assert [r.spec for r in everything] == [*grid, grid[0]]
     assert everything[:2] == first and everything[4] == everything[0]
     for key, at in files.items():
         assert store._file(key).stat().st_mtime_ns == at
@@ -169,7 +169,7 @@ def test_an_error_in_one_ensemble_ends_the_sweep(store, monkeypatch):
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(module, "train_ensemble", fail)
+    monkeypatch.setattr(ensembles, "train_ensemble", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         sweep([spec(), spec(steps=5), spec(steps=6)], store)
     assert store.keys() == []
@@ -215,7 +215,7 @@ def test_a_killed_sweep_resumes(tmp_path):
 
     unbroken = sweep(LONG, Store(tmp_path / "unbroken"))
     for one, other in zip(sweep(LONG, store), unbroken, strict=True):
-        assert one.experiment == other.experiment
+        assert one.spec == other.spec
         assert one.columns["quantity"] == other.columns["quantity"]
         np.testing.assert_allclose(
             one.columns["value"], other.columns["value"], rtol=1e-4

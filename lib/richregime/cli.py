@@ -181,7 +181,7 @@ def _run(options: argparse.Namespace) -> None:
             f"richregime run {options.chapter}"
         )
     kept = archive(root, chapter)
-    have = kept.records()
+    have = kept.find(specs)
     missing = [spec for spec in specs if spec not in have]
     print(f"{chapter}, paper tier: {len(specs) - len(missing)} of {len(specs)} runs")
     if options.dry_run:

@@ -90,7 +90,7 @@ def stored_runs(root: Path, chapter: Chapter) -> dict[str, Any] | None:
         "devices": sorted({f"{one['devices']} x {one['device']}" for one in made}),
         "dates": [edge(one["created"][:10] for one in made) for edge in (min, max)],
         "jax": sorted({one["jax"] for one in made}),
-        "data": sorted({run["experiment"]["data"]["name"] for run in runs}),
+        "data": sorted({run["spec"]["data"]["name"] for run in runs}),
         "files": [_file(root, folder / name) for name in (SIDECAR, TABLE)],
     }
 

@@ -16,6 +16,7 @@ from widthlab.runs.archive import Archive
 from widthlab.runs.cells import by_program
 from widthlab.runs.experiment import Experiment
 from widthlab.runs.record import Record
+from widthlab.runs.spec import Spec
 
 _GUESS = 0.5  # share of the large product's rate that training reaches, about
 
@@ -29,7 +30,7 @@ def setups() -> dict[str, Any]:
     return {m.CHAPTER: m for m in modules if hasattr(m, "paper_tier")}
 
 
-def paper_tier(chapter: str) -> list[Experiment]:
+def paper_tier(chapter: str) -> list[Spec]:
     """Return the runs of a chapter's paper tier, the most telling first; maybe none."""
     found = setups()
     return list(found[chapter].paper_tier()) if chapter in found else []
@@ -55,16 +56,18 @@ class Cost:
     data_bytes: int
 
 
-def costs(experiments: Iterable[Experiment]) -> list[Cost]:
+def costs(specs: Iterable[Spec]) -> list[Cost]:
     """Return what runs will take, those of a compiled program together.
 
     Numbers follow from the specifications alone; nothing is loaded or compiled.
     """
-    return [_cost(specs) for specs in by_program(experiments)]
+    return [_cost(group) for group in by_program(specs)]
 
 
-def _cost(specs: Sequence[Experiment]) -> Cost:
+def _cost(specs: Sequence[Spec]) -> Cost:
     spec = specs[0]
+    if not isinstance(spec, Experiment):
+        return Cost(f"{spec.kind}, not estimated", len(specs), 0.0, 0, 0)
     item = np.dtype(spec.dtype).itemsize
     batch = spec.batch_size or spec.data.train_size
     states = 4 + 2 * spec.optimizer.normalises + (spec.optimizer.name == "momentum")
@@ -114,6 +117,6 @@ def archive(root: Path, chapter: str) -> Archive:
     return Archive(root / "results" / chapter)
 
 
-def stored(root: Path, chapter: str) -> dict[Experiment, Record]:
+def stored(root: Path, chapter: str) -> dict[Spec, Record]:
     """Return the stored records of a chapter's paper tier, by specification."""
-    return archive(root, chapter).records()
+    return archive(root, chapter).find(paper_tier(chapter))

@@ -10,7 +10,6 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from widthlab import ledger
 from widthlab.compilation import compiled
 from widthlab.flow.integrators import (
     Adaptive,
@@ -60,7 +59,7 @@ def solve(
     with precision(dtype):
         count = len(flows)
         members = _stack(flows, dtype)
-        grid = _grid(times, count, dtype)
+        grid = rows_of_times(times, count, dtype)
         shares = np.full(count, stop_below, dtype)
         steps = np.broadcast_to(np.asarray(getattr(method, "step", 1.0), dtype), count)
         static = method if isinstance(method, Adaptive) else None
@@ -70,7 +69,6 @@ def solve(
         platform = mesh.devices.flat[0].platform
         program = compiled(_solve_all, platform, static=(0, 1, 2))
         ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))
-        ledger.note("flows", count)
         return [_trajectory(ends, index) for index in range(count)]
 
 
@@ -107,7 +105,8 @@ def _stack(flows: Sequence[Any], dtype: str) -> Any:
         ) from error
 
 
-def _grid(times: Any, count: int, dtype: str) -> np.ndarray:
+def rows_of_times(times: Any, count: int, dtype: str) -> np.ndarray:
+    """Return a row of times for each flow, and refuse what is not increasing."""
     grid = np.asarray(times, dtype)
     grid = np.broadcast_to(grid, (count, grid.shape[-1])) if grid.ndim == 1 else grid
     if grid.shape[0] != count or grid.ndim != 2:

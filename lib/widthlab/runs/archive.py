@@ -1,9 +1,10 @@
-"""Records of the paper tier, kept with the book: two files for each chapter.
+"""Records of the paper tier, kept with the book: a few files for each chapter.
 
 Runs at a paper's own scale take hours or an accelerator. They are made once, by
-`widthlab run`, and chapters read them back by their specifications: a record is found
+`richregime run`, and chapters read them back by their specifications: a record is found
 as long as its specification means the same, whatever has changed in the code since.
-`runs.parquet` holds all measurements in long form, one a row; `runs.json` says for each
+`runs.parquet` holds all measurements of training in long form, one a row, and other
+kinds of runs have a table of their own beside it; `runs.json` says for each
 run what was asked for and where the numbers come from: specification, hash of the data,
 versions, device, precision, seconds, commit.
 """
@@ -20,21 +21,19 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from widthlab.canonical import digest
 from widthlab.files import write_durably
-from widthlab.runs.cells import TOGETHER
+from widthlab.runs import parquet
 from widthlab.runs.experiment import Experiment
-from widthlab.runs.record import COLUMNS, Record
+from widthlab.runs.record import Record
+from widthlab.runs.spec import Described, Spec, identity
 from widthlab.runs.sweep import finish
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 TABLE = "runs.parquet"
 """File of the measurements."""
 
+_SUFFIX = ".parquet"
 SIDECAR = "runs.json"
 """File of what was asked for and where the numbers come from."""
 
@@ -42,13 +41,18 @@ _FORMAT = 1
 _DIGITS = 8  # enough for float32, in which these runs are computed
 
 
+def table_of(kind: str) -> str:
+    """Return the file of the measurements of one kind of runs."""
+    return f"{kind}{_SUFFIX}"
+
+
+def name_of(spec: Spec | Described) -> str:
+    """Name of a run in the files: 16 digits of its specification's hash."""
+    return identity(spec)[:16]
+
+
 class ArchiveError(ValueError):
     """Stored records are damaged, incomplete, or not records."""
-
-
-def run_id(experiment: Experiment) -> str:
-    """Name of a run in the files: 16 digits of its specification's hash."""
-    return digest(experiment.to_json())[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,33 +65,45 @@ class Archive:
 
     path: Path
 
-    def records(self) -> dict[Experiment, Record]:
+    def records(self) -> list[Record]:
         """Read all records.
 
         Raises:
             ArchiveError: a file is damaged or not what it should be.
         """
-        sidecar = Path(self.path) / SIDECAR
-        if not sidecar.exists():
-            return {}
-        files = [sidecar, sidecar.with_name(TABLE)]
-        stamps = [file.stat().st_mtime_ns for file in files if file.exists()]
-        return dict(_read(Path(self.path), *stamps))
+        return list(self._by_name().values())
 
-    def select(self, wanted: Iterable[Experiment]) -> list[Record]:
+    def find(self, wanted: Iterable[Spec]) -> dict[Spec, Record]:
         """Return the records of those specifications that have one."""
-        found = self.records()
-        return [found[spec] for spec in wanted if spec in found]
+        there = self._by_name()
+        names = {spec: name_of(spec) for spec in wanted}
+        return {
+            spec: replace(there[name], spec=spec)
+            for spec, name in names.items()
+            if name in there
+        }
+
+    def select(self, wanted: Iterable[Spec]) -> list[Record]:
+        """Return what `find` finds, in the order of the specifications."""
+        specs = list(wanted)
+        found = self.find(specs)
+        return [found[spec] for spec in specs if spec in found]
 
     def add(self, *records: Record) -> None:
         """Write records beside those that are there, or in their place."""
-        new = {record.experiment: _rounded(record) for record in records}
-        together = self.records() | new
-        _write(Path(self.path), together.values())
+        new = {name_of(record.spec): _rounded(record) for record in records}
+        _write(Path(self.path), self._by_name() | new)
+
+    def _by_name(self) -> dict[str, Record]:
+        sidecar = Path(self.path) / SIDECAR
+        if not sidecar.exists():
+            return {}
+        stamps = [file.stat().st_mtime_ns for file in Path(self.path).glob("*.*")]
+        return dict(_read(Path(self.path), *sorted(stamps)))
 
     def run(
         self,
-        wanted: Iterable[Experiment],
+        wanted: Iterable[Spec],
         *,
         minutes: float = math.inf,
         executor: Any = None,
@@ -108,7 +124,7 @@ class Archive:
             done: called with the finished and all runs whenever some are written.
         """
         specs = list(dict.fromkeys(wanted))
-        have = self.records()
+        have = self.find(specs)
         missing = [spec for spec in specs if spec not in have]
         together = runs_in_a_cell(together, elsewhere=executor is not None)
         finished = finish(
@@ -133,7 +149,7 @@ def runs_in_a_cell(together: int | None, *, elsewhere: bool) -> int | None:
     None leaves it to `finish`.
     """
     if together is not None or elsewhere:
-        return together or TOGETHER
+        return together
     import jax
 
     from widthlab.training.devices import use_all_cores
@@ -143,19 +159,17 @@ def runs_in_a_cell(together: int | None, *, elsewhere: bool) -> int | None:
 
 
 @functools.lru_cache(maxsize=4)
-def _read(folder: Path, *stamps: int) -> dict[Experiment, Record]:
+def _read(folder: Path, *stamps: int) -> dict[str, Record]:
     """Read a folder; the stamps are those of its files, for the cache."""
     del stamps
     try:
-        import pandas as pd
-
         sidecar = json.loads((folder / SIDECAR).read_text(encoding="utf-8"))
         if sidecar["format"] != _FORMAT:
             raise ValueError(f"format {sidecar['format']!r}, expected {_FORMAT}")
-        rows = pd.read_parquet(folder / TABLE)
-        tables = dict(list(rows.groupby("run", observed=True, sort=False)))
+        kinds = {facts["kind"] for facts in sidecar["runs"].values()}
+        rows = {kind: parquet.read(folder / table_of(kind)) for kind in kinds}
         records = [
-            _record(facts, tables.get(name), name)
+            _record(facts, rows[facts["kind"]], name)
             for name, facts in sidecar["runs"].items()
         ]
     # What reading can end in where a file is cut short, changed, or something else.
@@ -165,22 +179,32 @@ def _read(folder: Path, *stamps: int) -> dict[Experiment, Record]:
             f"restore {TABLE} and {SIDECAR} from version control, or delete both and "
             "run them again"
         ) from error
-    return {record.experiment: record for record in records}
+    return {name_of(record.spec): record for record in records}
 
 
-def _record(facts: dict[str, Any], rows: pd.DataFrame | None, name: str) -> Record:
-    if rows is None:
+def _record(
+    facts: dict[str, Any], rows: Mapping[str, parquet.Columns], name: str
+) -> Record:
+    if name not in rows:
         raise ValueError(f"run {name} has no rows")
-    columns = {column: rows[column].tolist() for column in COLUMNS}
+    columns = {column: rows[name][column] for column in facts["order"]}
     if _checksum(columns) != facts["sha256"]:
         raise ValueError(f"the rows of run {name} are not those that were written")
-    return Record.from_json(facts | {"columns": columns})
+    spec = _spec(facts["kind"], facts["spec"])
+    return Record.from_json(facts | {"columns": columns}, spec)
 
 
-def _write(folder: Path, records: Iterable[Record]) -> None:
-    """Write both files anew, the table first; equal records are equal files."""
-    named = sorted((run_id(record.experiment), record) for record in records)
-    facts = {name: _facts(record) for name, record in named}
+def _spec(kind: str, described: dict[str, Any]) -> Any:
+    """Return the specification that JSON describes, or the description itself."""
+    if kind == Experiment.kind:
+        return Experiment.from_json(described)
+    return Described(kind, described)
+
+
+def _write(folder: Path, records: Mapping[str, Record]) -> None:
+    """Write all files anew, the tables first; equal records are equal files."""
+    named = dict(sorted(records.items()))
+    facts = {name: _facts(record) for name, record in named.items()}
     # One run a line, for readable differences between versions.
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(fact, sort_keys=True)}"
@@ -188,9 +212,14 @@ def _write(folder: Path, records: Iterable[Record]) -> None:
     )
     text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
     folder.mkdir(parents=True, exist_ok=True)
-    for file, content in ((TABLE, _table(named)), (SIDECAR, text.encode())):
-        temporary = folder / f"{file}.{uuid.uuid4().hex}.tmp"
-        write_durably(temporary, folder / file, content)
+    for kind in sorted({record.spec.kind for record in named.values()}):
+        mine = {k: r.columns for k, r in named.items() if r.spec.kind == kind}
+        _replace(folder / table_of(kind), parquet.written(mine))
+    _replace(folder / SIDECAR, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    write_durably(path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp"), path, content)
 
 
 def _facts(record: Record) -> dict[str, Any]:
@@ -200,32 +229,13 @@ def _facts(record: Record) -> dict[str, Any]:
 
 def _checksum(columns: Mapping[str, list[Any]]) -> str:
     """SHA-256 of a run's rows, in which NaN and infinity are themselves."""
-    text = json.dumps([columns[name] for name in COLUMNS])
+    text = json.dumps(list(columns.values()))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _table(named: Iterable[tuple[str, Record]]) -> bytes:
-    import numpy as np
-    import pandas as pd
-
-    columns: dict[str, list[Any]] = {name: [] for name in ("run", *COLUMNS)}
-    for name, record in named:
-        columns["run"] += [name] * len(record.columns["step"])
-        for column in COLUMNS:
-            columns[column] += record.columns[column]
-    table = pd.DataFrame(columns).astype(
-        {
-            "run": "category",
-            "step": np.int32,
-            "layer": np.int16,
-            "quantity": "category",
-            "value": np.float64,
-        }
-    )
-    return table.to_parquet(index=False, compression="zstd")
 
 
 def _rounded(record: Record) -> Record:
     """Keep the digits that mean something; what was read back has no others."""
+    if record.spec.kind != Experiment.kind:
+        return record
     values = [float(f"{value:.{_DIGITS}g}") for value in record.columns["value"]]
     return replace(record, columns={**record.columns, "value": values})

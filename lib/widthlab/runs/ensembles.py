@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from widthlab.model import Scales
-from widthlab.runs.cells import _Ensemble, _filled
-from widthlab.runs.experiment import Experiment
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.training.calibration import (
@@ -28,6 +26,10 @@ from widthlab.training.state import Data, Members, Outcome
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from widthlab.runs.experiment import Experiment
+
+_Ensemble = Sequence["Experiment | None"]  # None fills up to the size of the others
 
 
 def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
@@ -57,7 +59,8 @@ def _first_rates(spec: Experiment) -> Calibrated:
     return found
 
 
-def _run_ensemble(ensemble: _Ensemble) -> list[Record]:
+def run_ensemble(ensemble: _Ensemble) -> list[Record]:
+    """Train runs of one program together and return a record of each."""
     start = time.perf_counter()
     experiments = [spec for spec in ensemble if spec is not None]
     first = experiments[0]
@@ -131,7 +134,7 @@ def _record(
             rows += [(step, layer, quantity, value) for quantity, layer, value in found]
     steps, layers, quantities, values = map(list, zip(*rows, strict=True))
     return Record(
-        experiment=spec,
+        spec=spec,
         columns={
             "step": steps,
             "layer": layers,
@@ -142,6 +145,12 @@ def _record(
         stopped_at=_step_or_none(outcome.stopped_at[member]),
         provenance=dict(facts),
     )
+
+
+def _filled(ensemble: _Ensemble) -> list[Experiment]:
+    stand_in = ensemble[0]
+    assert stand_in is not None
+    return [spec or stand_in for spec in ensemble]
 
 
 def _tracked_rows(spec: Experiment, tracked: Mapping[str, Any]) -> list[Any]:

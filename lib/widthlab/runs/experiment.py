@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -21,22 +21,31 @@ from widthlab.model import ROUNDINGS, Scales, Shape
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Features
 from widthlab.probes.covariance import CovariancePreservation
+from widthlab.runs.ensembles import run_ensemble
 from widthlab.runs.provenance import record_key
+from widthlab.runs.spec import Spec
 from widthlab.training.calibration import Calibration
 from widthlab.training.losses import LOSSES
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.schedules import PRODUCTS, Schedule
 from widthlab.training.state import Plan
 
+if TYPE_CHECKING:
+    from widthlab.runs.record import Record
+
 PRECISIONS = ("float32", "float64", *ROUNDINGS)
 """What a run may compute in."""
 
 _TRACKED = (*PRODUCTS, "cosine")
+_COLUMNS = (
+    *("width", "depth", "growth", "activation", "loss", "lr", "seed", "batch_size"),
+    *("base_width", "biases", "precision"),
+)
 _COUNTS = ("width", "depth", "steps", "base_width")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
+class Experiment(Spec):
     r"""One training run.
 
     Attributes:
@@ -79,6 +88,10 @@ class Experiment:
         >>> spec.shape.widths, spec.checkpoints
         ((32, 32, 32), (0, 5))
     """
+
+    kind: ClassVar[str] = "runs"
+    together: ClassVar[int | None] = 16
+    fills_up: ClassVar[bool] = True
 
     data: DataSpec
     parametrization: Parametrization | str
@@ -293,6 +306,23 @@ class Experiment:
     def program(self) -> Any:
         """What runs have in common that train together: one compiled program."""
         return self.plan, self.data, self.checkpoints, self.probes
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What tells its record apart in a table of many."""
+        return {name: getattr(self, name) for name in _COLUMNS} | {
+            "parametrization": self.table.name,
+            "data": self.data.name,
+            "variant": self.data.variant,
+            "optimizer": self.optimizer.name,
+            "schedule": self.schedule.name,
+            "target": self.schedule.target,
+        }
+
+    @classmethod
+    def run_cell(cls, cell: Sequence[Experiment | None]) -> list[Record]:
+        """Train runs of one program as one ensemble."""
+        return run_ensemble(cell)
 
     def scales(self) -> Scales:
         """Return the numbers that the parametrization assigns to each tensor.

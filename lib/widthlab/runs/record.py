@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from widthlab.runs.experiment import Experiment
+import numpy as np
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COLUMNS = ("step", "layer", "quantity", "value")
-"""Columns of a record's table, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,62 +18,74 @@ class Record:
     """What a run left.
 
     Attributes:
-        experiment: the specification.
-        columns: the table by columns, those of `COLUMNS`.
-        diverged_at: step whose loss or gradient was not finite, or None.
-        stopped_at: step at which the loss fell below `stop_below`, or None.
+        spec: what was run, of any kind (`widthlab.runs.spec.Spec`).
+        columns: the measurements in long form, by columns.
+        diverged_at: step, or time of a flow, from which on nothing was finite, or None.
+        stopped_at: step or time at which the loss fell below the threshold, or None.
         provenance: versions, device, time and hashes behind the numbers.
+        arrays: what is not a table, exactly, such as the last state of a flow.
     """
 
-    experiment: Experiment
+    spec: Any
     columns: Mapping[str, list[Any]] = field(repr=False)
-    diverged_at: int | None
-    stopped_at: int | None
+    diverged_at: float | None
+    stopped_at: float | None
     provenance: Mapping[str, Any] = field(repr=False)
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
     def table(self) -> pd.DataFrame:
         """The measurements in long form, one a row."""
         import pandas as pd
 
-        # In this order, which the store's sorted JSON does not keep.
-        return pd.DataFrame(dict(self.columns), columns=list(COLUMNS))
+        return pd.DataFrame(dict(self.columns))
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return {
-            "experiment": self.experiment.to_json(),
+            "kind": self.spec.kind,
+            "spec": self.spec.to_json(),
+            # In this order, which the store's sorted JSON does not keep.
+            "order": list(self.columns),
             "columns": dict(self.columns),
             "diverged_at": self.diverged_at,
             "stopped_at": self.stopped_at,
             "provenance": dict(self.provenance),
+            "arrays": {name: _encoded(array) for name, array in self.arrays.items()},
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Read what `to_json` wrote."""
+    def from_json(cls, data: Mapping[str, Any], spec: Any) -> Record:
+        """Read what `to_json` wrote of the run that `spec` describes.
+
+        The specification is the caller's, who found the record by it. So a run whose
+        probe or activation only a chapter knows needs no more to be read than to be
+        asked for.
+        """
+        columns = data["columns"]
         return cls(
-            Experiment.from_json(data["experiment"]),
-            data["columns"],
+            spec,
+            {name: columns[name] for name in data.get("order", columns)},
             data["diverged_at"],
             data["stopped_at"],
             data["provenance"],
+            {k: _decoded(v) for k, v in data.get("arrays", {}).items()},
         )
 
 
-_SPEC_COLUMNS = (
-    "width",
-    "depth",
-    "growth",
-    "activation",
-    "loss",
-    "lr",
-    "seed",
-    "batch_size",
-    "base_width",
-    "biases",
-    "precision",
-)
+def _encoded(array: np.ndarray) -> dict[str, Any]:
+    array = np.asarray(array)
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "bytes": base64.b64encode(array.tobytes()).decode(),
+    }
+
+
+def _decoded(data: Mapping[str, Any]) -> np.ndarray:
+    content = base64.b64decode(data["bytes"])
+    array = np.frombuffer(content, np.dtype(data["dtype"]))
+    return array.reshape(data["shape"])
 
 
 def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
@@ -86,8 +96,9 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
         quantities: names to keep; all of them if none is given.
 
     Returns:
-        One row for each measurement, with `step`, `layer`, `quantity`, `value`, the
-        fields of the specification, `diverged_at` and `stopped_at`.
+        One row for each measurement: the record's own columns (of a training run
+        `step`, `layer`, `quantity`, `value`), what its specification says of itself,
+        `diverged_at` and `stopped_at`.
     """
     import pandas as pd
 
@@ -96,15 +107,8 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
         part = record.table
         if quantities:
             part = part[part["quantity"].isin(quantities)]
-        spec = record.experiment
-        columns = {name: getattr(spec, name) for name in _SPEC_COLUMNS}
-        columns |= {
-            "parametrization": spec.table.name,
-            "data": spec.data.name,
-            "variant": spec.data.variant,
-            "optimizer": spec.optimizer.name,
-            "schedule": spec.schedule.name,
-            "target": spec.schedule.target,
+        columns = {
+            **record.spec.columns,
             "diverged_at": record.diverged_at,
             "stopped_at": record.stopped_at,
         }

@@ -1,8 +1,8 @@
-"""Run experiments: one, or many that share compiled programs, and skip finished ones.
+"""Run specifications of any kind, one or many, and skip what is finished.
 
-`Experiment` -> `run` or `sweep` -> `Record`. Runs that share a program are cut into
-cells; a cell trains as one ensemble, here or wherever an executor takes it, and its
-records go to the store as soon as it is done.
+Specification -> `run` or `sweep` -> `Record`. What shares a program is cut into cells;
+a cell runs as one, here or wherever an executor takes it, and its records go to the
+store as soon as it is done.
 """
 
 from __future__ import annotations
@@ -11,73 +11,66 @@ import functools
 import math
 import sys
 import time
-import warnings
+from collections import Counter
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
 from widthlab import ledger
-from widthlab.runs.cells import TOGETHER, _Ensemble, _pieces, cells
-from widthlab.runs.ensembles import _run_ensemble
+from widthlab.runs.cells import cells, run_cell
 from widthlab.runs.executors import completed
-from widthlab.runs.experiment import Experiment
 from widthlab.runs.provenance import code_version
 from widthlab.runs.record import Record
+from widthlab.runs.spec import Spec
 from widthlab.runs.store import Store, default_store
-from widthlab.training.devices import DeviceMemoryError, is_out_of_memory, use_all_cores
-
-if TYPE_CHECKING:
-    pass
+from widthlab.training.devices import use_all_cores
 
 
 class OtherCodeError(RuntimeError):
     """A worker has other source of the library than the process that sent it work."""
 
 
-class MemoryWarning(UserWarning):
-    """Runs did not fit in memory together and are trained in smaller numbers."""
-
-
-def run(experiment: Experiment, store: Store | None = None) -> Record:
-    """Run one experiment, or read its record where the store has it."""
-    return sweep([experiment], store=store)[0]
+def run(spec: Spec, store: Store | None = None) -> Record:
+    """Run one specification, or read its record where the store has it."""
+    return sweep([spec], store=store)[0]
 
 
 def sweep(
-    experiments: Iterable[Experiment],
+    specs: Iterable[Spec],
     store: Store | None = None,
     *,
     executor: Any = None,
     together: int | None = None,
     progress: bool | None = None,
 ) -> list[Record]:
-    """Run experiments, those that share a compiled program together.
+    """Run specifications, those that share a compiled program together.
 
-    Finished runs are written to the store one cell at a time, so that a sweep that
+    What is finished is written to the store one cell at a time, so that a sweep that
     is interrupted goes on where it was.
 
     Args:
-        experiments: what to run; duplicates are run once.
+        specs: what to run, of one kind or several; duplicates are run once.
         store: where records live; the user's cache folder by default, which the
             environment variable WIDTHLAB_STORE moves.
         executor: where cells run: None for this process, a pool of
             `concurrent.futures` such as `executors.Processes`, or a Dask client. Only
             this process writes to the store.
-        together: runs in a cell, at most: by default 16, and on an accelerator of this
-            process as many as its memory holds.
+        together: runs in a cell, at most: by default what their kind says (16 training
+            runs, all flows that share a program), and on an accelerator of this process
+            as many as its memory holds.
         progress: show a bar; by default if there is a terminal to show it on.
 
     Returns:
-        One record for each experiment, in their order.
+        One record for each specification, in their order.
 
     Raises:
         executors.LostWorkersError: workers or their scheduler are gone.
         OtherCodeError: a worker runs another version of the library.
         MemoryError: a single run does not fit.
     """
-    wanted = list(experiments)
+    wanted = list(specs)
     store = default_store() if store is None else store
     keys = {spec: spec.key for spec in dict.fromkeys(wanted)}
     missing = [spec for spec, key in keys.items() if key not in store]
@@ -86,42 +79,44 @@ def sweep(
     with bar, closing(finished):
         for records in finished:
             for record in records:
-                store.put(keys[record.experiment], record.to_json())
-            ledger.note("runs", len(records))
+                store.put(keys[record.spec], record.to_json())
+            for kind, count in Counter(r.spec.kind for r in records).items():
+                ledger.note(kind, count)
             bar.update(len(records))
-    return [Record.from_json(store.get(keys[spec])) for spec in wanted]
+    return [Record.from_json(store.get(keys[spec]), spec) for spec in wanted]
 
 
 def finish(
-    experiments: Iterable[Experiment],
+    specs: Iterable[Spec],
     *,
     executor: Any = None,
     together: int | None = None,
     in_order: bool = False,
     until: float = math.inf,
 ) -> Generator[list[Record]]:
-    """Run experiments and yield the records of each cell when it is done.
+    """Run specifications and yield the records of each cell when it is done.
 
     Nothing is read from or written to a store: that is up to the caller. Closing the
     iterator begins no further cells.
 
     Args:
-        experiments: what to run, without duplicates.
+        specs: what to run, without duplicates.
         executor: as for `sweep`.
         together: as for `sweep`.
-        in_order: begin with the cells of the first experiments.
+        in_order: begin with the cells of the first runs.
         until: time (as of `time.time`) after which no cell begins.
     """
-    specs = list(experiments)
+    wanted = list(specs)
     if executor is not None:
-        cut = cells(specs, together or TOGETHER, in_order=in_order)
+        cut = cells(wanted, together, in_order=in_order)
         work = functools.partial(_run_elsewhere, code_version(), until)
         yield from filter(None, completed(work, cut, executor))
         return
     use_all_cores()
-    on_cpu = jax.default_backend() == "cpu"
-    most = together or (TOGETHER if on_cpu else max(1, len(specs)))
-    cut = cells(specs, most, in_order=in_order, fill_up=on_cpu)
+    cpu = jax.default_backend() == "cpu"
+    cut = cells(
+        wanted, together, in_order=in_order, fill_up=cpu, as_many_as_can=not cpu
+    )
     with _one_blas_thread():
         yield from filter(None, completed(functools.partial(_run_cell, until), cut))
 
@@ -138,22 +133,12 @@ def _one_blas_thread() -> Any:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _run_cell(until: float, cell: Sequence[Experiment | None]) -> list[Record]:
-    """Train runs of one program together, or in pieces where memory is too small."""
-    if time.time() > until:
-        return []
-    waiting, records = [list(cell)], []
-    while waiting:
-        piece = waiting.pop(0)
-        try:
-            records += _run_ensemble(piece)
-        except (DeviceMemoryError, jax.errors.JaxRuntimeError) as error:
-            waiting[:0] = _smaller(piece, error)
-    return records
+def _run_cell(until: float, cell: Sequence[Spec | None]) -> list[Record]:
+    return [] if time.time() > until else run_cell(cell)
 
 
 def _run_elsewhere(
-    code: str, until: float, cell: Sequence[Experiment | None]
+    code: str, until: float, cell: Sequence[Spec | None]
 ) -> list[Record]:
     """Run a cell in a worker, which must have the library that its caller has."""
     if code != code_version():
@@ -165,29 +150,6 @@ def _run_elsewhere(
     use_all_cores()
     with _one_blas_thread():
         return _run_cell(until, cell)
-
-
-def _smaller(piece: _Ensemble, error: Exception) -> list[_Ensemble]:
-    """Cut a cell that did not fit; whatever else went wrong is not for us."""
-    specs = [spec for spec in piece if spec is not None]
-    if isinstance(error, DeviceMemoryError):
-        most = error.members
-    elif is_out_of_memory(error):
-        most = len(piece) // 2
-        warnings.warn(
-            f"{len(piece)} runs of width {specs[0].width} did not fit in the device's "
-            f"memory together; they are trained {max(most, 1)} at a time",
-            MemoryWarning,
-            stacklevel=2,
-        )
-    else:
-        raise error
-    if len(piece) == 1 or most < 1:
-        raise MemoryError(
-            f"a single run of width {specs[0].width} and depth {specs[0].depth} does "
-            f"not fit in the device's memory: {error}"
-        ) from error
-    return list(_pieces(specs, min(most, len(piece) - 1)))
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:

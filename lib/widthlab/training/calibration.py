@@ -218,7 +218,7 @@ def report(records: Iterable[Any]) -> pd.DataFrame:
                 np.array([values[name, layer] for layer in layers])
                 for name in ("first_lr", "first_lr_uncapped")
             )
-            rows.append((record.experiment, Calibrated(lr, uncapped)))
+            rows.append((record.spec, Calibrated(lr, uncapped)))
     return rates_table(rows)
 
 

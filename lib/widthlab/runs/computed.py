@@ -1,0 +1,146 @@
+"""Computations of one's own as runs: a frozen dataclass with a `run`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import time
+import types
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from widthlab.runs.provenance import provenance
+from widthlab.runs.record import Record
+from widthlab.runs.spec import Spec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_GENERATED = (types.MemberDescriptorType, property)
+
+
+class Computed(Spec):
+    """A kernel, a sampler, a curve of theory: whatever takes time and has settings.
+
+    Inherit, be a frozen dataclass, and return tidy rows from `run`. Then `sweep` runs
+    it, keeps its rows, and goes on where it was interrupted. Its key holds its fields
+    and the source of its class; what its methods call elsewhere must be of the library,
+    whose source is in every key, or be given as a field.
+
+    Example:
+        >>> @dataclasses.dataclass(frozen=True)
+        ... class Powers(Computed):
+        ...     base: float
+        ...     def run(self):
+        ...         return [{"power": k, "value": self.base**k} for k in range(3)]
+        >>> import tempfile
+        >>> from widthlab.runs import Store, run
+        >>> run(Powers(2.0), Store(tempfile.mkdtemp())).columns["value"]
+        [1.0, 2.0, 4.0]
+    """
+
+    kind: ClassVar[str] = "computations"
+    together: ClassVar[int | None] = 1
+
+    @abstractmethod
+    def run(self) -> pd.DataFrame | Iterable[Mapping[str, Any]]:
+        """Return tidy rows: mappings with equal keys, or a table."""
+
+    @property
+    def program(self) -> Any:
+        """Nothing is shared: each is a cell of its own."""
+        return self
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What tells its record apart in a table of many: its fields."""
+        return {f.name: getattr(self, f.name) for f in _fields(self)}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return class, fields and the hash of the class's source."""
+        kind = type(self)
+        return {
+            "class": f"{kind.__module__}.{kind.__qualname__}",
+            "fields": self.columns,
+            "source": source_hash(kind),
+        }
+
+    @classmethod
+    def run_cell(cls, cell: Sequence[Any]) -> list[Record]:
+        """Run each by itself."""
+        return [_record(spec) for spec in cell]
+
+
+def _is_frozen(spec: Any) -> bool:
+    return type(spec).__dataclass_params__.frozen
+
+
+def _fields(spec: Any) -> Sequence[Any]:
+    if not dataclasses.is_dataclass(spec) or not _is_frozen(spec):
+        raise TypeError(
+            f"{type(spec).__name__} is not a frozen dataclass; what is computed and "
+            "kept must not change: write @dataclass(frozen=True) above its class"
+        )
+    return dataclasses.fields(spec)
+
+
+def _record(spec: Computed) -> Record:
+    start = time.perf_counter()
+    rows = spec.run()
+    columns = _columns(spec, rows)
+    seconds = round(time.perf_counter() - start, 4)
+    return Record(
+        spec=spec,
+        columns=columns,
+        diverged_at=None,
+        stopped_at=None,
+        provenance=provenance() | {"wall_s": seconds},
+    )
+
+
+def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
+    if hasattr(rows, "columns"):
+        return {str(name): rows[name].tolist() for name in rows.columns}
+    found = list(rows)
+    if not all(isinstance(row, Mapping) for row in found) or not found:
+        raise TypeError(
+            f"{type(spec).__name__}.run() returned {type(rows).__name__}; it returns a "
+            "table, or at least one row as a mapping from column to value"
+        )
+    names = list(found[0])
+    if odd := next((row for row in found if list(row) != names), None):
+        raise ValueError(
+            f"rows of {type(spec).__name__}.run() have the columns {names} and "
+            f"{list(odd)}; all have the same"
+        )
+    return {name: [_plain(row[name]) for row in found] for name in names}
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy scalar as Python's own number."""
+    return (
+        value.item() if hasattr(value, "item") and not hasattr(value, "name") else value
+    )
+
+
+def source_hash(kind: type) -> str:
+    """Return a hash of the source of a class and of its own bases below `Computed`."""
+    mine = [c for c in kind.__mro__ if issubclass(c, Computed) and c is not Computed]
+    return hashlib.sha256("\n".join(map(_source, mine)).encode()).hexdigest()
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (
+        OSError,
+        TypeError,
+    ):  # defined in a notebook, where only functions are found
+        return "\n".join(
+            inspect.getsource(member) if inspect.isfunction(member) else repr(member)
+            for name, member in vars(kind).items()
+            if not name.startswith(("__", "_abc"))
+            and not isinstance(member, _GENERATED)
+        )

@@ -1,0 +1,213 @@
+"""Gradient flows as runs: stored, resumed and sent to workers like all others."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from widthlab.canonical import digest
+from widthlab.flow import Adaptive, Descent, Trajectory, losses
+from widthlab.flow import solve as solve_flows
+from widthlab.flow.integrators import Observe
+from widthlab.flow.solve import rows_of_times
+from widthlab.runs.programs import array_hash, program_hash
+from widthlab.runs.provenance import provenance
+from widthlab.runs.record import Record
+from widthlab.runs.spec import Spec
+from widthlab.runs.sweep import sweep
+from widthlab.training.devices import precision
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowRun(Spec):
+    """One gradient flow, with how it is solved and what is observed.
+
+    Its key holds the flow's arrays and what flow and observation compute, constants and
+    captured arrays included: a changed helper of a notebook is another run.
+
+    Attributes:
+        flow: the flow, a pytree (`widthlab.flow.Flow`).
+        times: increasing times from 0 on at which to observe.
+        method: how to solve; a `Descent` with one step.
+        observe: what to observe, as a function of flow and state.
+        stop_below: share of its initial loss at which the solution ends.
+        dtype: "float64" or "float32".
+    """
+
+    kind: ClassVar[str] = "flows"
+
+    flow: Any
+    times: tuple[float, ...]
+    method: Adaptive | Descent = field(default_factory=Adaptive)
+    observe: Observe = losses
+    stop_below: float = 0.0
+    dtype: str = "float64"
+
+    def __post_init__(self) -> None:
+        """Refuse what a record cannot hold."""
+        if isinstance(self.method, Adaptive) and self.method.dense:
+            raise ValueError(
+                "method is Adaptive(dense=True); a whole solution is not kept in a "
+                "record: observe at more times, or use widthlab.flow.solve"
+            )
+
+    @property
+    def program(self) -> Any:
+        """What flows have in common that are solved by one compiled program."""
+        return (*self._structure, len(self.times), self._how, self.stop_below)
+
+    @property
+    def _structure(self) -> Any:
+        leaves, structure = jax.tree.flatten(self.flow)
+        shapes = tuple((np.shape(leaf), np.asarray(leaf).dtype.str) for leaf in leaves)
+        return structure, shapes, self.observe, self.dtype
+
+    @property
+    def _how(self) -> Any:
+        # The size of a step is a traced number, the settings of Adaptive are not.
+        return type(self.method) if isinstance(self.method, Descent) else self.method
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the flow by the hashes of its arrays and of its programs."""
+        return {
+            "arrays": [array_hash(leaf) for leaf in jax.tree.leaves(self.flow)],
+            "program": _program_hash(*self._structure),
+            "times": list(self.times),
+            "method": type(self.method).__name__,
+            "settings": asdict(self.method),
+            "stop_below": self.stop_below,
+            "dtype": self.dtype,
+        }
+
+    def __hash__(self) -> int:
+        return hash(digest(self.to_json()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FlowRun) and self.to_json() == other.to_json()
+
+    @classmethod
+    def run_cell(cls, cell: Sequence[Any]) -> list[Record]:
+        """Solve flows of one program together."""
+        start = time.perf_counter()
+        first, method = cell[0], cell[0].method
+        if isinstance(method, Descent):
+            method = replace(method, step=[one.method.step for one in cell])
+        solved = solve_flows(
+            [one.flow for one in cell],
+            [one.times for one in cell],
+            method=method,
+            observe=first.observe,
+            stop_below=first.stop_below,
+            dtype=first.dtype,
+        )
+        each = (time.perf_counter() - start) / len(cell)
+        facts = provenance() | {"precision": first.dtype, "wall_s": round(each, 4)}
+        return [_record(*pair, facts) for pair in zip(cell, solved, strict=True)]
+
+    def trajectory(self, record: Record) -> Trajectory:
+        """Return what the flow left, to the last bit."""
+        arrays, named = record.arrays, {"observed": {}, "last": {}}
+        for name, array in arrays.items():
+            part, _, quantity = name.partition("/")
+            if part in named:
+                named[part][quantity] = array
+        with precision(self.dtype):
+            state = jax.tree.structure(jax.eval_shape(self.flow.initial))
+        final = [arrays[f"final/{i}"] for i in range(state.num_leaves)]
+        status = record.provenance["status"]
+        return Trajectory(
+            times=arrays["times"],
+            observed=named["observed"],
+            final=jax.tree.unflatten(state, final),
+            last=named["last"],
+            reached=float(arrays["reached"]),
+            status=status,
+            steps=record.provenance["steps"],
+        )
+
+
+@functools.lru_cache(maxsize=256)
+def _program_hash(structure: Any, shapes: Any, observe: Observe, dtype: str) -> str:
+    """Return a hash of what flows of one structure compute and observe."""
+
+    def everything(flow: Any) -> Any:
+        state = flow.initial()
+        return state, flow.velocity(state), flow.loss(state), observe(flow, state)
+
+    with precision(dtype):
+        leaves = [
+            np.zeros(shape, dtype if np.dtype(own).kind == "f" else own)
+            for shape, own in shapes
+        ]
+        return program_hash(everything, jax.tree.unflatten(structure, leaves))
+
+
+def _record(spec: FlowRun, run: Trajectory, facts: dict[str, Any]) -> Record:
+    table = run.table
+    ended = float(run.reached)
+    return Record(
+        spec=spec,
+        columns={name: table[name].tolist() for name in table.columns},
+        diverged_at=ended if run.status == "failed" else None,
+        stopped_at=ended if run.status == "stopped" else None,
+        provenance=facts | {"status": run.status, "steps": run.steps},
+        arrays={
+            "times": run.times,
+            "reached": np.asarray(run.reached),
+            **{f"observed/{name}": np.asarray(v) for name, v in run.observed.items()},
+            **{f"last/{name}": np.asarray(v) for name, v in run.last.items()},
+            **{
+                f"final/{index}": np.asarray(leaf)
+                for index, leaf in enumerate(jax.tree.leaves(run.final))
+            },
+        },
+    )
+
+
+def solve(
+    flows: Sequence[Any],
+    times: Float[np.ndarray, " times"] | Sequence[Any],
+    *,
+    method: Adaptive | Descent | None = None,
+    observe: Observe = losses,
+    stop_below: float = 0.0,
+    dtype: str = "float64",
+    **options: Any,
+) -> list[Trajectory]:
+    """Solve flows as `widthlab.flow.solve` does, and keep what was solved.
+
+    Args:
+        flows: the flows.
+        times: one row of times for all flows, or one for each.
+        method: how to solve; `Adaptive()` by default.
+        observe: what to observe.
+        stop_below: share of its initial loss at which a solution ends.
+        dtype: "float64" or "float32".
+        **options: as for `sweep`: `store`, `executor`, `together`, `progress`.
+
+    Returns:
+        One trajectory for each flow, the same bits whether it was solved or read.
+    """
+    method = Adaptive() if method is None else method
+    rows = rows_of_times(times, len(flows), dtype)
+    steps = np.broadcast_to(np.asarray(getattr(method, "step", 0.0)), len(flows))
+    runs = [
+        FlowRun(
+            flow,
+            tuple(map(float, row)),
+            Descent(float(step)) if isinstance(method, Descent) else method,
+            observe,
+            stop_below,
+            dtype,
+        )
+        for flow, row, step in zip(flows, rows, steps, strict=True)
+    ]
+    records = sweep(runs, **options)
+    return [one.trajectory(record) for one, record in zip(runs, records, strict=True)]
