@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from richregime import chapter as words
+from richregime import start
 from richregime.address import read_address
 from richregime.chapters import BookError, Chapter, code_cells, read_source
 from richregime.chapters import read_chapters as read_toc
@@ -59,7 +59,7 @@ def test_a_chapter_begins_with_the_same_cell(chapter):
 
 
 def test_the_cell_fetches_from_the_books_repository():
-    assert re.findall(r'^REPOSITORY = "(.*)"$', CELL, re.M) == [HERE.repository]
+    assert re.findall(r'^ *home = "(.*)"$', CELL, re.M) == [HERE.repository]
 
 
 @pytest.fixture
@@ -84,8 +84,10 @@ sys.path[:] = [p for p in sys.path if not (Path(p) / "widthlab").exists()] + ins
 
 def run(command, **options):
     print("ran", *command)
+    done = subprocess.CompletedProcess(command, 0)
     if command[0] == "git":
         shutil.copytree(book, command[-1], symlinks=True)
+    return done
 
 subprocess.run = run
 for _ in range(2):
@@ -112,7 +114,7 @@ def test_without_the_library_it_is_fetched_and_installed_once(book, tmp_path):
     folder = tmp_path / "content"
     folder.mkdir()
     clone = folder / "rich-regime"
-    cost = words.cost(book, NAME)
+    cost = start.cost(book, NAME)
     again = [cost, f"in {clone / 'chapters'}"]
     assert session(book, folder) == [
         "Installing the book's library: a few minutes ...",
@@ -134,10 +136,14 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(util, "find_spec", lambda name: None)
-    monkeypatch.setattr(words, "begin", lambda name: None)
-    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr(start, "begin", lambda name: None)
     ran = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_: ran.append(command))
+
+    def listed(command, **_):
+        ran.append(command)
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", listed)
     return SimpleNamespace(folder=folder, ran=ran)
 
 
@@ -146,11 +152,10 @@ def test_a_clone_is_not_fetched_again(elsewhere):
     exec(CELL, {})
     (pip,) = elsewhere.ran
     assert pip[-1] == str(elsewhere.folder / "rich-regime")
-    assert os.environ["JAX_PLATFORMS"] == "cuda", "whoever sets it means it"
 
 
 def test_in_a_clones_chapters_that_clone_is_installed(elsewhere, monkeypatch):
-    (elsewhere.folder / "lib" / "widthlab").mkdir(parents=True)
+    (elsewhere.folder / "lib" / "richregime").mkdir(parents=True)
     (elsewhere.folder / "chapters").mkdir()
     monkeypatch.chdir(elsewhere.folder / "chapters")
     exec(CELL, {})
@@ -158,31 +163,39 @@ def test_in_a_clones_chapters_that_clone_is_installed(elsewhere, monkeypatch):
     assert pip[-1] == str(elsewhere.folder)
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (FileNotFoundError(2, "No such file or directory", "git"), r"'git'"),
-        (
-            subprocess.CalledProcessError(128, "git", stderr="No host: github"),
-            "No host",
-        ),
-    ],
-)
-def test_what_cannot_be_installed_is_said(elsewhere, monkeypatch, error, reason):
-    def fail(command, **_):
-        raise error
-
-    monkeypatch.setattr(subprocess, "run", fail)
-    with pytest.raises(RuntimeError, match=rf"(?s)network.*git clone .*\n.*{reason}"):
+def test_what_cannot_be_installed_is_said(elsewhere, monkeypatch):
+    failed = subprocess.CompletedProcess([], 128, stderr="No host: github")
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: failed)
+    with pytest.raises(RuntimeError, match=r"(?s)git.*clone.* failed:\nNo host"):
         exec(CELL, {})
 
 
 def test_a_session_that_has_loaded_another_version_is_to_be_restarted(
-    elsewhere, monkeypatch
+    book, monkeypatch
 ):
+    monkeypatch.chdir(book)
     monkeypatch.setattr(sys.modules["numpy"], "__version__", "1.0")
-    with pytest.raises(RuntimeError, match=r"Restart it .* run this cell again"):
+    with pytest.raises(RuntimeError, match=r"numpy 1\.0.* Restart .* run this cell"):
         exec(CELL, {})
+
+
+def test_whoever_sets_a_platform_means_it(book, monkeypatch):
+    monkeypatch.chdir(book)
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    exec(CELL, {})
+    assert os.environ["JAX_PLATFORMS"] == "cuda"
+    monkeypatch.delenv("JAX_PLATFORMS")
+    exec(CELL, {})
+    assert os.environ["JAX_PLATFORMS"] == "cpu"
+
+
+def test_the_beginning_loads_neither_jax_nor_the_library():
+    """Or the platform would be chosen before it is set."""
+    show = "import sys, richregime.start; print(*sys.modules)"
+    command = [sys.executable, "-c", show]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in done.stdout.split()}
+    assert "richregime" in loaded and not loaded & {"jax", "widthlab", "numpy"}
 
 
 def test_with_the_library_nothing_is_run_and_the_folder_stays(
@@ -200,14 +213,14 @@ def test_with_the_library_nothing_is_run_and_the_folder_stays(
 
 def test_what_was_never_executed_has_no_time(book):
     shutil.rmtree(book / "results")
-    assert "never recorded" in words.cost(book, NAME)
+    assert "never recorded" in start.cost(book, NAME)
 
 
 def test_a_library_without_its_book_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(words, "__file__", str(tmp_path / "site" / "chapter.py"))
+    monkeypatch.setattr(start, "__file__", str(tmp_path / "site" / "start.py"))
     with pytest.raises(BookError, match=r"neither at .* pip install -e"):
-        words.begin(NAME)
+        start.begin(NAME)
 
 
 # --- links
@@ -253,13 +266,13 @@ def test_the_headers_commands_exist(chapter):
     header = chapter.source.read_text(encoding="utf-8").split("\n## ")[0]
     number = int(chapter.name[:2])
     assert f"`git clone {HERE.repository}`" in header
-    assert f"`.venv/bin/widthlab run {number}`" in header
+    assert f"`.venv/bin/richregime run {number}`" in header
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)", header):
         assert re.search(rf"^{target}:", makefile, re.M), target
     stored = (ROOT / "results" / chapter.name / "runs.json").exists()
     assert stored == (f"`make paper CHAPTER={number}`" in header)
-    assert "widthlab" in PROJECT["project"]["scripts"]
+    assert "richregime" in PROJECT["project"]["scripts"]
 
 
 def launch_urls(page, *, notebook):

@@ -53,7 +53,8 @@ kernelspec:
 ```{code-cell} ipython3
 import os, time
 from pathlib import Path
-from widthlab.claims import Check, Claim, ClaimsFile, exact
+from richregime.study import Study
+from widthlab.claims import Prediction, exact
 record = Path(os.environ["WIDTHLAB_STORE"]) / "ab" / "record.json"
 print("here" if Path("jupytext.toml").exists() else "elsewhere")
 ```
@@ -72,14 +73,13 @@ time.sleep(float(os.environ.get("SMALL_WAIT", "0")))
 ```
 
 ```{code-cell} ipython3
-claim = Claim("small.C1", "01-small", "chen2025global", "It is zero.", "abstract",
-              "live", "rounding")
+study = Study("01-small", key="small", paper="chen2025global")
+zero = Prediction("value", 0.0, within=0.1)
 measured = float(os.environ.get("SMALL_MEASURED", "0"))
-judgement = claim.judge(
-    [Check("it", "value", "equals", 0.0, 0.1, exact(measured))],
-    [Check("one", "value", "equals", 0.0, 0.1, exact(1.0))])
-ClaimsFile("claims.json").update([judgement])
-print(judgement.line())
+claim = study.claim(1, "It is zero.", source="abstract", origin="rounding")
+study.publish(
+    claim.judge([zero.check("it", exact(measured))], [zero.check("one", exact(1.0))])
+)
 ```
 """
 
@@ -385,6 +385,15 @@ def test_progress_without_records_says_so():
     now.time = 4.0
     progress.start(1)
     assert progress.remaining() == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
+def test_no_cell_is_longer_than_a_screen(chapter):
+    lines = {
+        where: cell.source.count("\n") + 1
+        for where, cell, _ in code_cells(read_source(chapter))
+    }
+    assert {where: n for where, n in lines.items() if n > 40} == {}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)

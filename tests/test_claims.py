@@ -349,5 +349,6 @@ def test_claims_need_no_jax():
         "m.__path__ = [sys.argv[1]]; import widthlab.claims; "
         "assert not {'jax', 'pandas', 'matplotlib'} & set(sys.modules)"
     )
-    package = os.path.dirname(sys.modules[ClaimsFile.__module__].__file__)
+    file = sys.modules[ClaimsFile.__module__].__file__
+    package = os.path.dirname(os.path.dirname(file))
     subprocess.run([sys.executable, "-c", code, package], check=True)

@@ -322,12 +322,18 @@ def test_tables_hold_what_was_seen_and_say_of_whom(runs):
     assert list(table) == ["time", "quantity", "value"]
     assert set(table.quantity) == {"loss"} and len(table) == 4  # states are no scalars
     chosen = ("decay", "pole", "fast")
-    joined = flow.frame(({"toy": name}, runs[name]) for name in chosen)
-    assert list(joined) == ["time", "quantity", "value", "toy", "status", "reached"]
+    joined = flow.frame({name: [runs[name]] for name in chosen}, by="toy")
+    columns = ["time", "quantity", "value", "toy", "seed", "status", "reached"]
+    assert list(joined) == columns
     assert len(joined) == sum(len(runs[name].table) for name in chosen)
     statuses = joined.groupby("toy").status.unique().map(list).to_dict()
     assert statuses == {name: [runs[name].status] for name in chosen}
-    assert flow.frame([]).empty
+    assert flow.frame({}).empty
+    twice = flow.frame({("a", 3): [runs["pole"]] * 2}, by=("task", "width"))
+    assert set(zip(twice.task, twice.width, twice.seed, strict=True)) == {
+        ("a", 3, 0),
+        ("a", 3, 1),
+    }
 
 
 # --- particles ---------------------------------------------------------------------

@@ -10,7 +10,8 @@ def test_names():
     assert sorted(widthlab.__all__) == list(widthlab.__all__)
     assert set(widthlab.__all__) == {
         *("Check", "Claim", "DataSpec", "Experiment", "Parametrization", "Record"),
-        *("Role", "frame", "run", "sweep"),
+        *("Prediction", "Role", "by_seed", "frame", "grid", "paired", "run", "select"),
+        "sweep",
     }
     for name in widthlab.__all__:
         assert getattr(widthlab, name).__doc__

@@ -329,7 +329,7 @@ def test_lines_of_a_signature_are_no_list_of_definitions():
             "widthlab.runs.experiment.Experiment",
         ),
         ("widthlab.model", "Role", "", "widthlab.parametrization.Role"),
-        ("richregime.chapter", "Archive", "", "widthlab.runs.archive.Archive"),
+        ("richregime.study", "Archive", "", "widthlab.runs.archive.Archive"),
         ("widthlab.flow", "solve", "", "widthlab.flow.solve"),
         ("widthlab.kernels", "moment", "", "widthlab.kernels.moment"),
         ("widthlab.kernels.series", "moment", "", "widthlab.kernels.series.moment"),

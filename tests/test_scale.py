@@ -11,10 +11,10 @@ import warnings
 import jax
 import numpy as np
 import pytest
-from richregime.chapter import slopes
 from test_experiment import assert_same_runs, spec
 from test_sweeps import PATH
 from widthlab import compilation
+from widthlab.claims import slopes
 from widthlab.data import DataSpec
 from widthlab.model import product
 from widthlab.probes import Features

@@ -11,10 +11,13 @@ from widthlab.claims.estimates import (
     mean,
     ratio,
     slope,
+    slopes,
 )
 from widthlab.claims.file import ClaimsFile, Difference, compare
+from widthlab.claims.prediction import Bound, Prediction, at_least, at_most, equals
 
 __all__ = [
+    "Bound",
     "Check",
     "Claim",
     "ClaimError",
@@ -23,12 +26,17 @@ __all__ = [
     "Estimate",
     "Judgement",
     "Outcome",
+    "Prediction",
     "Verdict",
+    "at_least",
+    "at_most",
     "compare",
+    "equals",
     "exact",
     "extent",
     "geometric_mean",
     "mean",
     "ratio",
     "slope",
+    "slopes",
 ]

@@ -6,13 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from widthlab.claims.estimates import ClaimError, Estimate
-
-if TYPE_CHECKING:
-    pass
-
 
 RELATIONS = ("equals", "at_most", "at_least")
 
@@ -74,8 +70,10 @@ class Check:
         ClaimError: An unknown relation, or numbers that are not finite.
 
     >>> measured = Estimate(0.02, -0.03, 0.07, seeds=3)
-    >>> Check("μP", "slope", "equals", 0.0, 0.1, measured).outcome()
+    >>> Check.equals("μP", "slope", 0.0, 0.1, measured).outcome()
     <Outcome.PASS: 'pass'>
+    >>> Check.at_least("μP", "slope", 0.0, measured).outcome()
+    <Outcome.INCONCLUSIVE: 'inconclusive'>
     """
 
     label: str
@@ -91,6 +89,42 @@ class Check:
             raise ClaimError(f"predicted must be finite, got {self.predicted}")
         if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise ClaimError(f"tolerance must be at least 0, got {self.tolerance}")
+
+    @classmethod
+    def equals(
+        cls,
+        label: str,
+        quantity: str,
+        predicted: float,
+        within: float,
+        estimate: Estimate | None = None,
+    ) -> Self:
+        r"""A check of $|m - p| \le \delta$, with `within` for $\delta$."""
+        return cls(label, quantity, "equals", predicted, within, estimate)
+
+    @classmethod
+    def at_most(
+        cls,
+        label: str,
+        quantity: str,
+        limit: float,
+        estimate: Estimate | None = None,
+        slack: float = 0.0,
+    ) -> Self:
+        r"""A check of $m \le p + \delta$, with `slack` for $\delta$."""
+        return cls(label, quantity, "at_most", limit, slack, estimate)
+
+    @classmethod
+    def at_least(
+        cls,
+        label: str,
+        quantity: str,
+        limit: float,
+        estimate: Estimate | None = None,
+        slack: float = 0.0,
+    ) -> Self:
+        r"""A check of $m \ge p - \delta$, with `slack` for $\delta$."""
+        return cls(label, quantity, "at_least", limit, slack, estimate)
 
     def outcome(self, scale: float = 1.0, stretch: float = 1.0) -> Outcome:
         """Pass if the whole interval satisfies the relation, fail if none of it does.

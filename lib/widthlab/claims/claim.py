@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
@@ -172,6 +172,14 @@ class Judgement:
     def passed(self, scale: float = 1.0) -> int:
         """How many checks pass with every tolerance multiplied by `scale`."""
         return _tally(self.checks, scale)[Outcome.PASS]
+
+    def unmeasured(self, tier: str) -> Self:
+        """The same claim in another tier, with the same checks, not measured yet.
+
+        Controls are left out: they are chosen when there is something to judge.
+        """
+        checks = tuple(replace(check, estimate=None) for check in self.checks)
+        return type(self)(replace(self.claim, tier=tier), checks)
 
     def line(self) -> str:
         """The one line a chapter prints and nbval compares: the verdict, nothing else.

@@ -72,20 +72,25 @@ class Trajectory:
             return jax.tree.map(np.asarray, self._interpolation.evaluate(time))
 
 
-def frame(runs: Iterable[tuple[Mapping[str, Any], Trajectory]]) -> pd.DataFrame:
+def frame(
+    runs: Mapping[Any, Iterable[Trajectory]], by: str | tuple[str, ...] = "width"
+) -> pd.DataFrame:
     """Join trajectories into one table in long form.
 
     Args:
-        runs: each trajectory with the columns that tell it apart, such as its seed.
+        runs: trajectories in order of seeds, for each width or other case.
+        by: the column, or columns, that cases stand in.
 
     Returns:
-        One row for each scalar observation, with `time`, `quantity`, `value`, these
-        columns, `status` and `reached`.
+        One row for each scalar observation, with these columns, `seed`, `time`,
+        `quantity`, `value`, `status` and `reached`.
     """
     import pandas as pd
 
-    parts = [
-        run.table.assign(**dict(columns), status=run.status, reached=run.reached)
-        for columns, run in runs
-    ]
+    parts = []
+    for case, trajectories in runs.items():
+        named = {by: case} if isinstance(by, str) else dict(zip(by, case, strict=True))
+        for seed, run in enumerate(trajectories):
+            columns = {"seed": seed, "status": run.status, "reached": run.reached}
+            parts.append(run.table.assign(**named, **columns))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

@@ -6,6 +6,7 @@ from widthlab.plots.figures import (
     limit,
     small_multiples,
 )
+from widthlab.plots.panels import each_run, legend_below, panels
 from widthlab.plots.style import (
     COLOURS,
     DPI,
@@ -27,8 +28,11 @@ __all__ = [
     "WIDTH_INCHES",
     "against_step",
     "against_width",
+    "each_run",
+    "legend_below",
     "limit",
     "missing_alt",
+    "panels",
     "show",
     "small_multiples",
     "theme",

@@ -2,8 +2,8 @@
 
 Colour and marker tell parametrizations apart; line style is kept for what a line is:
 solid for measurement, dashed for a predicted slope, dotted for an infinite-width limit.
-How figures look and where alt text goes is in `widthlab.plots.style`, whose names a
-chapter also finds here.
+How figures look and where alt text goes is in `widthlab.plots.style`, their parts
+in `widthlab.plots.panels`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from widthlab.claims.estimates import ClaimError, Estimate, geometric_mean, mean
-from widthlab.plots.style import (
-    COLOURS,
-    DPI,
-    LABELS,
-    LIMIT,
-    LINE_INCHES,
-    MARKERS,
-    PREDICTED,
-    WIDTH_INCHES,
-    look,
-    missing_alt,
-    show,
-    theme,
-)
+from widthlab.plots.panels import legend_below
+from widthlab.plots.panels import panels as panel_grid
+from widthlab.plots.style import COLOURS, LIMIT, PREDICTED, look
 from widthlab.plots.style import label as label_of
 
 if TYPE_CHECKING:
@@ -37,21 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "COLOURS",
-    "DPI",
-    "LABELS",
-    "MARKERS",
-    "PREDICTED",
-    "WIDTH_INCHES",
-    "against_step",
-    "against_width",
-    "limit",
-    "missing_alt",
-    "show",
-    "small_multiples",
-    "theme",
-]
+__all__ = ["against_step", "against_width", "limit", "small_multiples"]
 
 
 def against_width(
@@ -128,7 +103,7 @@ def against_width(
         _legend_only(ax, "predicted slope", PREDICTED)
     if legend:
         shown = "slope" if slopes else "mean"
-        _legend_below(ax, _seeds(int(n), shown), columns=1 if slopes else 2)
+        legend_below(_figure(ax), _seeds(int(n), shown), columns=1 if slopes else 2)
     return int(n)
 
 
@@ -136,7 +111,7 @@ def small_multiples(
     frame: pd.DataFrame,
     value: str = "value",
     *,
-    panels: str = "layer",
+    panels: str | Sequence[str] = "layer",
     titles: Callable[[Any], str] | None = None,
     columns: int = 2,
     draw: Callable[..., int] = against_width,
@@ -151,11 +126,12 @@ def small_multiples(
     Args:
         frame: Rows as for `draw`, with the column `panels`.
         value: Column to draw.
-        panels: Column that tells panels apart.
+        panels: Column that tells panels apart; of several, a panel's value is a tuple.
         titles: Title of a panel from its value; "layer 2" otherwise.
         columns: Panels in a row, 1 or 2: three would not be legible on a phone.
         draw: `against_width` or `against_step`.
-        predicted: Predicted slopes of each panel, panel value to series to slope.
+        predicted: Predicted slopes of each panel, panel value to series to slope, as
+            `Prediction.lines` has them.
         height: Inches per row.
         title: What the vertical axes show, above all panels.
         share_y: Whether panels have one vertical scale.
@@ -164,61 +140,46 @@ def small_multiples(
     Raises:
         ClaimError: No such column or no rows, or `columns` is not 1 or 2.
     """
-    import matplotlib.pyplot as plt
-
-    if columns not in (1, 2):
-        raise ClaimError(f"columns must be 1 or 2, got {columns}")
-    _require(frame, [panels, value])
-    keys = sorted(frame[panels].unique())
-    columns = min(columns, len(keys))
-    rows = -(-len(keys) // columns)
-    fig, axes = plt.subplots(
-        *(rows, columns),
-        figsize=(WIDTH_INCHES, height * rows + 0.3),
+    by = [panels] if isinstance(panels, str) else list(panels)
+    _require(frame, [*by, value])
+    groups = dict(list(frame.groupby(by if len(by) > 1 else by[0])))
+    fig, drawn = panel_grid(
+        len(groups),
+        columns=columns,
+        height=height,
+        title=title or value,
         sharey=share_y,
-        squeeze=False,
-        layout="constrained",
     )
     seeds = []
-    for index, (ax, key) in enumerate(zip(axes.flat, keys, strict=False)):
-        chosen = frame.loc[frame[panels] == key]
+    for index, (ax, (key, chosen)) in enumerate(
+        zip(drawn, groups.items(), strict=True)
+    ):
         extra = {} if predicted is None else {"predicted": predicted.get(key)}
-        name = titles(key) if titles else f"{panels} {key}"
+        name = titles(key) if titles else f"{', '.join(by)} {key}"
         seeds.append(
             draw(ax, chosen, value, title=name, legend=False, **extra, **options)
         )
-        if index < len(keys) - columns:
+        if index < len(groups) - columns:
             ax.set_xlabel("")
-    cells = [*axes.flat]
-    drawn, spare = cells[: len(keys)], cells[len(keys) :]
     for ax in drawn:
         if ax.get_yscale() == "log":
             _log_ticks(ax)  # the shared range is known only now
-    for ax in spare:
-        ax.axis("off")
-    fig.suptitle(title or value, x=0.01, ha="left", fontsize=12.5)
-    _shared_legend(fig, drawn, spare, min(seeds))
+    spare = [ax for ax in fig.axes if ax not in drawn]
+    _shared_legend(fig, spare, min(seeds))
     return fig
 
 
-def _shared_legend(
-    fig: Figure, drawn: Sequence[Axes], spare: Sequence[Axes], n: int
-) -> None:
+def _shared_legend(fig: Figure, spare: Sequence[Axes], n: int) -> None:
     """One entry per label over all panels: in the empty panel, else underneath."""
+    if not spare:
+        legend_below(fig, _seeds(n), columns=3)
+        return
     handles: dict[str, Any] = {}
-    for ax in drawn:
+    for ax in fig.axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    entries = ([*handles.values()], [*handles])
-    if spare:
-        title = _seeds(n).replace(", ", ",\n")
-        spare[0].legend(*entries, loc="center", title=title)
-        return
-    columns = min(3, len(handles))
-    rows = -(-len(handles) // columns) + 1
-    fig.set_figheight(fig.get_figheight() + rows * LINE_INCHES)
-    place = {"loc": "outside lower center", "ncols": columns, "columnspacing": 1.2}
-    fig.legend(*entries, title=_seeds(n), **place)
+    title = _seeds(n).replace(", ", ",\n")
+    spare[0].legend(handles.values(), handles, loc="center", title=title)
 
 
 def against_step(
@@ -271,7 +232,7 @@ def against_step(
         ax.set_yscale("log")
         _log_ticks(ax)
     if legend:
-        _legend_below(ax, _seeds(int(n)), columns=2)
+        legend_below(_figure(ax), _seeds(int(n)))
     return int(n)
 
 
@@ -391,18 +352,7 @@ def _legend_only(ax: Axes, label: str, linestyle: Any) -> None:
     ax.plot([], [], linestyle=linestyle, color="#333333", label=label)
 
 
-def _legend_below(ax: Axes, title: str, *, columns: int) -> None:
-    """Legend under the axes, for which the figure grows: the axes keep their size."""
+def _figure(ax: Axes) -> Figure:
     figure = ax.get_figure(root=True)
     assert figure is not None
-    handles, labels = ax.get_legend_handles_labels()
-    rows = -(-len(handles) // columns) + 1
-    figure.set_figheight(figure.get_figheight() + rows * LINE_INCHES)
-    figure.legend(
-        handles,
-        labels,
-        loc="outside lower center",
-        ncols=columns,
-        title=title,
-        columnspacing=1.2,
-    )
+    return figure

@@ -1,0 +1,92 @@
+"""The beginning of a chapter, before JAX: platform, versions, folder, cost.
+
+Nothing here imports JAX or the library before it is called: the platform that JAX takes
+is decided when it is first imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+_PACKAGES = ("jax", "matplotlib", "numpy", "pandas", "scipy")
+
+
+def begin(name: str) -> None:
+    """Prepare the session for a chapter, and say what it takes.
+
+    JAX is told to run on the CPU, whose outputs are the committed ones, unless
+    `JAX_PLATFORMS` says otherwise. Jupyter starts a notebook where it lies, Colab
+    elsewhere: there the book is the one that the library was installed from.
+
+    Raises:
+        BookError: the book is neither here nor where the library is.
+        RuntimeError: the session has loaded other versions than are installed.
+    """
+    if os.environ.setdefault("JAX_PLATFORMS", "cpu") == "cpu":
+        # Colab has plugins for GPUs, of another version than the JAX that we need. They
+        # are loaded all the same, and what they then report is of no concern here.
+        for plugins in ("jax._src.xla_bridge", "jax_plugins"):
+            logging.getLogger(plugins).setLevel(logging.CRITICAL)
+    _refuse_stale()
+    print(cost(_enter(name), name))
+
+
+def cost(root: Path, name: str) -> str:
+    """Say how many cells a chapter has, and how long they took when last executed.
+
+    In halves of a minute, so that it does not change with every execution.
+    """
+    from richregime.executions import read_executions
+
+    text = (root / "chapters" / f"{name}.md").read_text(encoding="utf-8")
+    cells = text.count("\n```{code-cell}")
+    last = read_executions(root).get(name)
+    if last is None:
+        return f"{cells} code cells; how long they take was never recorded"
+    minutes = max(round(last.seconds / 30) / 2, 0.5)
+    where = "" if last.device is None else f" on {last.place}"
+    return f"{cells} code cells, about {minutes:g} minutes{where}"
+
+
+def _refuse_stale() -> None:
+    """A session that installed the library may hold older packages than it needs."""
+    for name in _PACKAGES:
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            continue
+        loaded = getattr(sys.modules.get(name), "__version__", installed)
+        if loaded != installed:
+            raise RuntimeError(
+                f"This session has loaded {name} {loaded}, but {installed} is "
+                "installed. Restart it (Runtime > Restart session) and run this cell "
+                "again."
+            )
+
+
+def _enter(name: str) -> Path:
+    """Return the book's folder; go to its chapters if the session is elsewhere."""
+    from richregime.chapters import BookError
+
+    here = Path.cwd()
+    root = _book_of(here, name)
+    if root is None:
+        root = _book_of(Path(__file__).parent, name)
+        if root is None:
+            raise BookError(
+                f"The book with the chapter {name} is neither at {here} or above nor "
+                "where the library was installed from. Start Jupyter in a clone of its "
+                "repository, or install the library from one with pip install -e."
+            )
+        os.chdir(root / "chapters")
+    return root
+
+
+def _book_of(start: Path, name: str) -> Path | None:
+    """Return the nearest folder at or above `start` with this chapter's text."""
+    text = Path("chapters") / f"{name}.md"
+    return next((f for f in (start, *start.parents) if (f / text).exists()), None)

@@ -1,0 +1,162 @@
+"""A study: the claims of one chapter about one paper, and how they are published."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from widthlab.claims import Claim, ClaimError, ClaimsFile, Judgement
+from widthlab.claims.file import markdown_row
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from widthlab.runs.archive import Archive
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """One chapter's study of one paper.
+
+    Attributes:
+        chapter: file stem of the chapter, "04-symmetries".
+        key: what its claims' ids begin with, "sym".
+        paper: key in references.bib.
+        origin: why the tolerance is what it is, for claims that do not say otherwise.
+
+    Example:
+        >>> study = Study("04-symmetries", key="sym", paper="hajjar2023symmetries")
+        >>> claim = study.claim(
+        ...     5, "Only the norm matters.", source="abstract", origin="seed spread"
+        ... )
+        >>> claim.id, claim.tier
+        ('sym.C5', 'live')
+    """
+
+    chapter: str
+    key: str
+    paper: str
+    origin: str | None = None
+
+    def claim(
+        self,
+        number: int,
+        statement: str,
+        *,
+        source: str,
+        origin: str | None = None,
+        tier: str = "live",
+    ) -> Claim:
+        """Return a claim of the paper, to be judged.
+
+        Args:
+            number: of the claim in this chapter.
+            statement: the claim in our words.
+            source: where in the paper it stands, or "abstract".
+            origin: why the tolerance is what it is; by default the study's.
+            tier: "live" or "paper".
+
+        Raises:
+            ClaimError: neither the claim nor the study says where its tolerance comes
+                from, and what `Claim` refuses.
+        """
+        why = origin or self.origin
+        if why is None:
+            raise ClaimError(
+                f"claim {self.key}.C{number} does not say why its tolerance is what it "
+                "is; give origin= here, or to the study for all claims"
+            )
+        return Claim(
+            id=f"{self.key}.C{number}",
+            chapter=self.chapter,
+            paper=self.paper,
+            statement=statement,
+            source=source,
+            tier=tier,
+            tolerance_origin=why,
+        )
+
+    def publish(self, *judgements: Judgement) -> None:
+        """Print the verdict lines, and store the claims where `WIDTHLAB_CLAIMS` says.
+
+        Without that variable, as when a reader runs a chapter by hand, nothing is
+        written: the committed claims are the business of `make execute`.
+
+        Raises:
+            ClaimError: a claim is of another chapter.
+        """
+        strangers = [j.claim.id for j in judgements if j.claim.chapter != self.chapter]
+        if strangers:
+            raise ClaimError(f"{strangers} are not claims of {self.chapter}")
+        if os.environ.get("WIDTHLAB_CLAIMS"):
+            ClaimsFile().update(judgements)
+        for judgement in judgements:
+            print(judgement.line())
+
+    def glance(self) -> Any:
+        """Return the chapter's committed claims as a table whose rows lead to sections.
+
+        The verdicts are those of `results/claims.json`; the sections reach them anew.
+        """
+        from IPython.display import Markdown
+
+        from richregime.chapters import find_root
+        from richregime.pages import CLAIMS, read_claims
+
+        committed = read_claims(find_root(Path.cwd()) / CLAIMS)
+        mine = [j for j in committed if j.claim.chapter == self.chapter]
+        if not mine:
+            return Markdown("No claim of this chapter has been judged yet.")
+        tiers = sorted({j.claim.tier for j in mine})  # live, then paper
+        rows: dict[str, dict[str, Judgement]] = {}
+        for judgement in mine:
+            rows.setdefault(judgement.claim.id, {})[judgement.claim.tier] = judgement
+        lines = [f"| claim | statement | {' | '.join(f'{t} tier' for t in tiers)} |"]
+        lines.append("| --- " * (2 + len(tiers)) + "|")
+        for name, found in rows.items():
+            claim = next(iter(found.values())).claim
+            badges = [found[t].verdict.badge if t in found else "" for t in tiers]
+            link = f"[{name}](#{claim.anchor})"
+            lines.append(markdown_row([link, claim.statement, *badges]))
+        return Markdown("\n".join(lines))
+
+    def paper_tier(self) -> Archive:
+        """Return the stored records of the chapter's paper tier; maybe none yet."""
+        from richregime.chapters import find_root
+        from richregime.tiers import archive
+
+        return archive(find_root(Path.cwd()), self.chapter)
+
+    def table(self, *judgements: Judgement) -> pd.DataFrame:
+        """Return all checks and controls with their measured digits."""
+        import pandas as pd
+
+        tables = [j.table().assign(claim=j.claim.id) for j in judgements]
+        joined = pd.concat(tables, ignore_index=True).round(3)
+        # One claim's rows need not say whose they are.
+        return joined if len(judgements) > 1 else joined.drop(columns="claim")
+
+    def unsettled(self, *judgements: Judgement) -> pd.DataFrame:
+        """Return the checks that did not pass, with their measured digits."""
+        rows: Any = self.table(*judgements)
+        rows = rows[(rows["role"] == "check") & (rows["outcome"] != "pass")]
+        return rows.drop(columns="role").reset_index(drop=True)
+
+    @staticmethod
+    def circumstances(seeds: int) -> str:
+        """Say what this run of a chapter runs on. Its text differs between machines."""
+        from importlib.metadata import version
+
+        import jax
+        from widthlab.training.devices import use_all_cores
+
+        count = use_all_cores()
+        device = jax.devices()[0]
+        kind = "CPU cores" if device.platform == "cpu" else f"x {device.device_kind}"
+        versions = ", ".join(f"{p} {version(p)}" for p in ("widthlab", "jax", "flax"))
+        return (
+            f"live tier, {seeds} seeds, on {count} {kind}; "
+            f"Python {platform.python_version()}, {versions}"
+        )
