@@ -270,7 +270,7 @@ def test_a_killed_run_repeats_nothing(tmp_path):
     first.wait()
     first.stdout.close()
     store = Store(tmp_path)
-    kept = {key: store._file(key).stat().st_mtime_ns for key in store.keys()}  # noqa: SIM118
+    kept = {key: store._file(key).stat().st_mtime_ns for key in store.keys()}
     assert len(kept) == 2
     time.sleep(0.01)
     subprocess.run(command, check=True, capture_output=True)
