@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from widthlab.canonical import canonical_json
 from widthlab.data import (
     SOURCES,
     DataError,
@@ -30,7 +31,6 @@ from widthlab.data import (
     pipeline,
 )
 from widthlab.data.raw import balanced_order, stable_order
-from widthlab.runs import store
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 OFFLINE = ("mnist-5k", "digits", "gaussian-mixture")
@@ -96,7 +96,7 @@ def test_specs_round_trip_and_differ_exactly_when_their_json_differs(one, other)
     text = json.dumps(a.to_json())
     again = DataSpec.from_json(json.loads(text))
     assert again == a and hash(again) == hash(a)
-    assert (a == b) == (store.canonical_json(a) == store.canonical_json(b))
+    assert (a == b) == (canonical_json(a) == canonical_json(b))
 
 
 def test_wrong_types_are_refused_where_annotations_are_not_checked():

@@ -26,6 +26,8 @@ class Rule(attrs.Converter):
     Attributes:
         allowed: what that is, in words that follow "it must be".
         read: returns a value in its one form, or raises `Unfit`.
+
+    What is refused ends in a ValueError, or in the class's own kind, `_refusal`.
     """
 
     def __init__(self, allowed: str, read: Callable[[Any], Any]) -> None:
@@ -37,7 +39,7 @@ class Rule(attrs.Converter):
         try:
             return self.read(value)
         except Unfit:
-            error = getattr(type(instance), "refusal", ValueError)
+            error = getattr(type(instance), "_refusal", ValueError)
             message = f"{field.name} is {value!r}; it must be {self.allowed}"
             raise error(message) from None
 
@@ -116,7 +118,7 @@ def known(lookup: Callable[[str], Any], called: str) -> Any:
     return _which(called, lambda v: isinstance(v, str), lookup)
 
 
-def instance(*kinds: type, called: str | None = None) -> Any:
+def instance(*kinds: Any, called: str | None = None) -> Any:
     """Take an object of some classes or protocols (and no class itself)."""
     said = called or " or ".join(f"a {kind.__name__}" for kind in kinds)
     return _which(said, lambda v: not isinstance(v, type) and isinstance(v, kinds))

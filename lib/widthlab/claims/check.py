@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, ClassVar, Self
+
+import attrs
 
 from widthlab.claims.estimates import ClaimError, Estimate
-
-if TYPE_CHECKING:
-    pass
-
+from widthlab.fields import choice, instance, number, optional, text
 
 RELATIONS = ("equals", "at_most", "at_least")
 
@@ -51,7 +49,7 @@ class Outcome(StrEnum):
     """There is no measurement."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Check:
     r"""One predicted number against one measured interval.
 
@@ -78,19 +76,16 @@ class Check:
     <Outcome.PASS: 'pass'>
     """
 
-    label: str
-    quantity: str
-    relation: str
-    predicted: float
-    tolerance: float
-    estimate: Estimate | None = None
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
-        _among("relation", self.relation, RELATIONS)
-        if not math.isfinite(self.predicted):
-            raise ClaimError(f"predicted must be finite, got {self.predicted}")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ClaimError(f"tolerance must be at least 0, got {self.tolerance}")
+    label: str = attrs.field(converter=text())
+    quantity: str = attrs.field(converter=text())
+    relation: str = attrs.field(converter=choice(RELATIONS))
+    predicted: float = attrs.field(converter=number())
+    tolerance: float = attrs.field(converter=number(least=0))
+    estimate: Estimate | None = attrs.field(
+        default=None, converter=optional(instance(Estimate), "without a measurement")
+    )
 
     def outcome(self, scale: float = 1.0, stretch: float = 1.0) -> Outcome:
         """Pass if the whole interval satisfies the relation, fail if none of it does.
@@ -154,7 +149,7 @@ class Check:
             _round(self.estimate.high, digits),
             self.estimate.seeds,
         )
-        return replace(
+        return attrs.evolve(
             self,
             predicted=_round(self.predicted, digits),
             tolerance=_round(self.tolerance, digits),
@@ -185,11 +180,6 @@ class Check:
             estimate = Estimate(entry["measured"], low, high, entry["seeds"])
         names = ("label", "quantity", "relation", "predicted", "tolerance")
         return cls(**{name: entry[name] for name in names}, estimate=estimate)
-
-
-def _among(name: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise ClaimError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
 
 
 def _round(number: float, digits: int) -> float:
