@@ -19,15 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
+from widthlab import machine
 
 ROOT = Path(__file__).resolve().parents[1]
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+CORES = machine.cores()
 
 
 def timed(work: Callable[[], Any]) -> float:
@@ -57,7 +59,7 @@ class Quiet:
             return 0.0
         # Compilers that this process has started and waited for are not foreign.
         own = sum(os.times()[:4])
-        return busy_ticks(text, own_cores()) / os.sysconf("SC_CLK_TCK") - own
+        return busy_ticks(text, machine.own_cores()) / os.sysconf("SC_CLK_TCK") - own
 
     def disturbed(self) -> bool:
         """Whether others have used the cores since this object was made."""
@@ -73,13 +75,6 @@ class Quiet:
             if not window.disturbed():
                 return
             cls.seconds_left -= 0.25
-
-
-def own_cores() -> set[int]:
-    """Return the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return os.sched_getaffinity(0)
-    return set(range(os.cpu_count() or 1))
 
 
 def busy_ticks(stat: str, cores: set[int]) -> int:
@@ -148,32 +143,29 @@ def _square() -> Callable[[Any, Any], Any]:
 
 
 @functools.cache
-def _square_sides(with_torch: bool) -> dict[str, Callable[[], Any]]:
+def square_matrix() -> np.ndarray:
+    """Return the matrix whose square is taken."""
+    size = square_size()
+    return np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
+
+
+@functools.cache
+def _squaring() -> Callable[[], Any]:
     import jax
 
-    size = square_size()
-    a = np.random.default_rng(0).standard_normal((size, size)).astype(np.float32)
-    here = jax.device_put(a, jax.local_devices()[0])
-    sides = {"jax": lambda: _square()(here, here).block_until_ready()}
-    if with_torch:
-        import peers
-        import torch
-
-        there = torch.from_numpy(a).to(peers.device())
-        out = torch.empty_like(there)
-
-        def product() -> None:
-            torch.mm(there, there, out=out)
-            peers.wait()
-
-        sides["torch"] = product
-    return sides
+    here = jax.device_put(square_matrix(), jax.local_devices()[0])
+    return lambda: _square()(here, here).block_until_ready()
 
 
-def square_rates(with_torch: bool = False, repetitions: int = 3) -> dict[str, float]:
-    """Return operations per second of one large square product in float32."""
-    sides = _square_sides(with_torch)
+def square_rates(
+    peers: Mapping[str, Callable[[], Any]] = MappingProxyType({}), repetitions: int = 3
+) -> dict[str, float]:
+    """Return operations per second of one large square product in float32.
+
+    Peers are other ways to square `square_matrix`, by name.
+    """
     work = 2 * square_size() ** 3
+    sides = {"jax": _squaring(), **peers}
     return {side: work / best(f, repetitions) for side, f in sides.items()}
 
 
@@ -230,7 +222,6 @@ def peak_bytes() -> int:
 def facts() -> dict[str, Any]:
     """Say what is measured on; JAX is started by this."""
     import jax
-    from richregime.machine import cpu_model
     from widthlab.training.devices import use_all_cores
 
     use_all_cores()
@@ -240,23 +231,14 @@ def facts() -> dict[str, Any]:
         "device": "CPU" if cpu else device.device_kind,
         "platform": device.platform,
         "devices": len(jax.local_devices()),
-        "cpu": cpu_model(),
+        "cpu": machine.cpu_model(),
         "cores": CORES,
         "python": platform.python_version(),
         "jax": jax.__version__,
-        "torch": torch_version(),
+        "torch": machine.version("torch"),
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit(),
     }
-
-
-def torch_version() -> str | None:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("torch")
-    except PackageNotFoundError:
-        return None
 
 
 def commit() -> str | None:

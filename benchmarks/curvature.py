@@ -14,10 +14,10 @@ from __future__ import annotations
 import argparse
 import functools
 import time
-from dataclasses import replace
 from typing import Any
 
 import jax
+from attrs import evolve
 from common import alternate, child, medians, part_parser, table, write_json
 from widthlab import DataSpec, Experiment
 from widthlab.probes import Performance
@@ -44,8 +44,8 @@ PLAIN = Experiment(
 )
 NETS = {
     "growing": PLAIN,
-    "constant": replace(PLAIN, width=128, growth=0.0, activation="tanh"),
-    "wide": replace(PLAIN, width=512, depth=3, growth=0.0, activation="tanh"),
+    "constant": evolve(PLAIN, width=128, growth=0.0, activation="tanh"),
+    "wide": evolve(PLAIN, width=512, depth=3, growth=0.0, activation="tanh"),
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -89,7 +89,7 @@ def measure(name: str, repetitions: int) -> list[dict[str, Any]]:
     loaded = net.data.load()
     data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
     sides = {
-        variant: functools.partial(seconds, replace(net, **changes), data)
+        variant: functools.partial(seconds, evolve(net, **changes), data)
         for variant, changes in VARIANTS.items()
     }
     for side in sides.values():

@@ -16,6 +16,7 @@ import os
 from typing import Any
 
 import common
+from widthlab import machine
 
 SIDES = ("widthlab", "eager", "compiled", "batched")
 COLUMNS = {
@@ -38,7 +39,7 @@ def networks(platform: str, quick: bool) -> list[tuple[int, int]]:
 
 
 def sides(members: int) -> list[str]:
-    with_torch = common.torch_version() is not None
+    with_torch = machine.version("torch") is not None
     found = SIDES if members > 1 else SIDES[:-1]
     return list(found if with_torch else found[:1])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 # In this process, so that compiling is over when it returns.
@@ -18,7 +18,7 @@ os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
 
 import numpy as np
 import torch
-from common import timed
+from common import square_matrix, timed
 
 LR = 1e-3
 
@@ -38,6 +38,19 @@ def prepare(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
+
+
+@functools.cache
+def squaring() -> Callable[[], None]:
+    """Return what squares a large matrix, as `common.square_rates` times it."""
+    there = torch.from_numpy(square_matrix()).to(device())
+    out = torch.empty_like(there)
+
+    def product() -> None:
+        torch.mm(there, there, out=out)
+        wait()
+
+    return product
 
 
 def loss_of(weights: Sequence[Any], x: Any, y: Any) -> Any:

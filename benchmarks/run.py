@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import report
-from common import ROOT, child, slug, torch_version, write_json
+from common import ROOT, child, slug, write_json
+from widthlab import machine
 
 PARTS = ("training", "growth", "compilation", "memory", "kernels", "curvature")
 
@@ -73,7 +74,7 @@ def command_line() -> argparse.Namespace:
 
 def main() -> None:
     options = command_line()
-    if torch_version() is None and not options.without_torch:
+    if machine.version("torch") is None and not options.without_torch:
         raise SystemExit(
             'PyTorch is missing: pip install -e ".[bench]", or take --without-torch'
         )

@@ -43,9 +43,11 @@ from widthlab.training import ensemble as training
 try:
     import torch
 except ModuleNotFoundError:
-    torch = None
+    torch, SQUARINGS = None, {}
 else:
     import peers
+
+    SQUARINGS = {"torch": lambda: peers.squaring()()}
 
 # The sizes in the experiments of Hajjar, Chizat and Giraud 2024 on integrable
 # parametrizations: L = 6, m = 1024, B = 512.
@@ -143,7 +145,7 @@ def measure(case: Case, seconds: float, repetitions: int, rate: float) -> dict:
                 first[name] = other.get_ready(seconds)
         else:
             readings = {name: other.reading() for name, other in others.items()}
-            square = max(square_rates(bool(others), 2).values())
+            square = max(square_rates(SQUARINGS if others else {}, 2).values())
             machine = {"square": square, "products": products_alone()}
             found = {"widthlab": took / steps, **machine, **readings}
             turns.append(Turn(found, quiet.disturbed()))
@@ -256,7 +258,7 @@ def main() -> None:
         peers.prepare(CORES)
         report["largest_gap_of_losses"] = check_same_work()
     Quiet.wait()
-    rates = square_rates(torch is not None)
+    rates = square_rates(SQUARINGS)
     report["square_gflops"] = {side: rate / 1e9 for side, rate in rates.items()}
     report["readings"] = []
     for case in options.cases:

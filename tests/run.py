@@ -149,7 +149,7 @@ STAGES: dict[str, Callable[[], Result]] = {
 
 def record(seconds: dict[str, float]) -> None:
     """Write how long the stages took, and the installation where that is known."""
-    from richregime import machine
+    from widthlab import machine
 
     installed = Path(sys.prefix) / ".install-seconds"
     found = {

@@ -1,9 +1,9 @@
 """Calibrated first steps: rates, what they bring about, refusals, reports."""
 
-import dataclasses
 import json
 import math
 
+import attrs
 import jax
 import numpy as np
 import pandas as pd
@@ -118,7 +118,7 @@ def test_the_cap_bounds_rates_but_neither_the_first_nor_the_forward_pass():
     who = members(PLAN, [("ip-llr", lr, seed) for seed, lr in enumerate(lrs)])
     free = calibrate_members(PLAN, who, arrays(), lrs, [FREE] * 3)[1]
     cap = float(np.sort(free[0].uncapped)[1:3].mean())
-    tight = dataclasses.replace(FREE, cap=cap)
+    tight = attrs.evolve(FREE, cap=cap)
     after, found = calibrate_members(PLAN, who, arrays(), lrs, [tight, None, tight])
     for index in (0, 2):
         np.testing.assert_array_equal(found[index].uncapped, free[index].uncapped)
@@ -196,14 +196,14 @@ def test_a_rule_without_meaning_is_refused(name, value):
     if (name, value) == ("cap", math.inf):
         assert Calibration(cap=value).cap == math.inf
         return
-    with pytest.raises(ValueError, match=f"{name} of a calibration is .* above 0"):
+    with pytest.raises(ValueError, match=f"{name} is .* above 0"):
         Calibration(**{name: value})
 
 
 def test_equal_rules_are_equal():
     one, other = Calibration(2, 1, 500), Calibration(2.0, 1.0, 500.0)
     assert one == other and hash(one) == hash(other)
-    assert all(isinstance(v, float) for v in dataclasses.astuple(one))
+    assert all(isinstance(v, float) for v in attrs.astuple(one))
 
 
 # --- in experiments ------------------------------------------------------------

@@ -7,7 +7,7 @@ from datetime import datetime
 import nbformat
 import numpy as np
 import pytest
-from richregime import cli, commands, machine, tiers
+from richregime import cli, commands, tiers
 from richregime.executions import (
     EXECUTIONS,
     Execution,
@@ -16,7 +16,7 @@ from richregime.executions import (
     write_execution,
 )
 from test_book import make_book, small
-from widthlab import ledger
+from widthlab import ledger, machine
 from widthlab.data import DataSpec
 from widthlab.runs.provenance import code_version
 

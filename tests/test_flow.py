@@ -302,9 +302,6 @@ PAIR = [TOYS["decay"], TOYS["fast"]]
         (PAIR, np.array([-0.1, 1.0]), {}, "times must increase, from 0"),
         (PAIR, np.array([0.0, np.nan]), {}, "times must increase"),
         (PAIR, [GRID, GRID, GRID], {}, r"\(3, 2\) for 2 flows"),
-        (PAIR, GRID, {"method": Descent(0.0)}, "step is 0"),
-        (PAIR, GRID, {"method": Descent([0.1, -0.1])}, "steps are above 0"),
-        (PAIR, GRID, {"method": Descent(float("nan"))}, "steps are above 0"),
         (PAIR, GRID, {"stop_below": 1.5}, "stop_below is 1.5"),
         (PAIR, GRID, {"stop_below": -0.1}, "stop_below is -0.1"),
     ],
@@ -312,6 +309,12 @@ PAIR = [TOYS["decay"], TOYS["fast"]]
 def test_what_cannot_be_solved_is_refused(flows, times, options, message):
     with pytest.raises(ValueError, match=message):
         solve(flows, times, **options)
+
+
+@pytest.mark.parametrize("step", [0.0, [0.1, -0.1], float("nan"), []])
+def test_a_step_is_above_0(step):
+    with pytest.raises(ValueError, match=r"step is .*a finite number above 0"):
+        Descent(step)
 
 
 # --- trajectories as tables --------------------------------------------------------

@@ -5,6 +5,7 @@ import functools
 import itertools
 from fractions import Fraction as F
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -396,7 +397,7 @@ def rates(one, state):
 @pytest.mark.parametrize("spec", ["shallow, ntk", "mup"])
 def test_the_kernel_is_the_tangent_kernel_and_bounded_below(name, spec):
     """At any state: errors move by -K errors / n, and Schur bounds K's spectrum."""
-    drawn = dataclasses.replace(NETWORKS[spec], activation=name).flow(DATA, seed=9)
+    drawn = attrs.evolve(NETWORKS[spec], activation=name).flow(DATA, seed=9)
     state = 3 * np.random.default_rng(7).standard_normal(drawn.start.shape)
     with jax.enable_x64(True):
         found = jax.tree.map(np.asarray, rates(drawn, state))
@@ -505,9 +506,7 @@ def test_tangent_kernels_tend_to_their_limit(activation):
 @pytest.mark.parametrize("inner", [INNER, None])
 def test_drawing_for_test_inputs_does_not_touch_the_training_inputs(inner):
     spec = partial(inner_width=inner)
-    few, none = (
-        spec.flow(dataclasses.replace(DATA, n_test=n), seed=SEED) for n in (3, 0)
-    )
+    few, none = (spec.flow(attrs.evolve(DATA, n_test=n), seed=SEED) for n in (3, 0))
     np.testing.assert_allclose(few.start, none.start, rtol=1e-9)
 
 
@@ -532,7 +531,7 @@ def test_any_data_set_with_one_target_will_do():
     np.testing.assert_array_equal(one.test_targets, data.y_test[:, 0])
     assert {leaf.dtype for leaf in jax.tree.leaves(one)} == {np.dtype(float)}
     for targets in ("one-hot", "labels"):
-        many = dataclasses.replace(spec, targets=targets)
+        many = attrs.evolve(spec, targets=targets)
         for network in (shallow("ntk"), partial()):
             with pytest.raises(ValueError, match=r"one output.*parity"):
                 network.flow(many, seed=0)

@@ -3,9 +3,9 @@
 import copy
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
+import attrs
 import jsonschema
 import numpy as np
 import pytest
@@ -126,7 +126,8 @@ def test_the_record_changes_with_a_verdict(book):
     index = next(i for i, j in enumerate(judged) if j.claim.id == "mup.C5")
     assert judged[index].verdict == "reproduced"
     checks = [
-        replace(c, estimate=Estimate(9.0, 8.9, 9.1, 3)) for c in judged[index].checks
+        attrs.evolve(c, estimate=Estimate(9.0, 8.9, 9.1, 3))
+        for c in judged[index].checks
     ]
     judged[index] = judged[index].claim.judge(checks, judged[index].controls)
     write_claims(judged, path)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 
+import attrs
 import jax
 import numpy as np
 import pytest
@@ -254,5 +255,5 @@ def test_any_number_of_devices_gives_the_same_bits(count, tmp_path, whole):
 
 
 def test_members_fewer_than_devices(tmp_path, whole):
-    one = dataclasses.replace(GRID[3])
+    one = attrs.evolve(GRID[3])
     assert_same_runs([run(one, Store(tmp_path))], whole[3:4])

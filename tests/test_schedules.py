@@ -308,12 +308,15 @@ def test_through_json_and_back(runs):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"name": "egde"}, "'egde'; there are constant, initial, edge, cdat"),
-        ({"name": "edge", "curvature": "fisher"}, "'fisher'; there are gauss-newton"),
-        ({"name": "edge", "target": 0}, r"0\.0; it must be a finite number above 0"),
+        ({"name": "egde"}, "'egde'; it must be one of constant, initial, edge, cdat"),
+        (
+            {"name": "edge", "curvature": "fisher"},
+            "'fisher'; .* one of gauss-newton",
+        ),
+        ({"name": "edge", "target": 0}, r"0; it must be a finite number above 0"),
         ({"name": "edge", "target": float("inf")}, "inf; it must be a finite"),
-        ({"rounds": 0}, "0; there must be an integer"),
-        ({"rounds": True}, "True; there must be an integer"),
+        ({"rounds": 0}, "0; it must be an integer"),
+        ({"rounds": True}, "True; it must be an integer"),
         ({"target": 2.0}, "no target and no curvature"),
     ],
 )
@@ -325,7 +328,7 @@ def test_schedules_that_mean_nothing(changes, match):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"track": ("sharpness",)}, "'sharpness'; what can be tracked is gauss-newton"),
+        ({"track": ("sharpness",)}, "'sharpness',.*each one of gauss-newton"),
         (
             {"track": ("hessian",), "optimizer": Optimizer("adam")},
             "'adam', whose steps are not those of a metric",

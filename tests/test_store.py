@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from widthlab import machine
 from widthlab.canonical import canonical_json, digest
 from widthlab.data import DataSpec
 from widthlab.runs import store as store_module
@@ -119,7 +120,7 @@ def test_what_json_cannot_hold_is_refused(bad):
 
 def test_the_same_digest_in_processes_with_other_hash_seeds():
     code = (
-        "from fractions import Fraction; from widthlab.runs.store import digest;"
+        "from fractions import Fraction; from widthlab.canonical import digest;"
         "print(digest({'lr': 0.1, 'b': (1, Fraction(1, 2)), 'a': {'y': 1, 'x': 2.5}}))"
     )
     found = {
@@ -482,18 +483,18 @@ def test_provenance_names_versions_device_and_time_and_can_be_stored(records):
 
 
 def test_the_commit_is_that_of_the_checkout_or_none(monkeypatch, tmp_path):
-    store_module._git_commit.cache_clear()
-    package = Path(store_module.__file__).parent
-    found = store_module._git_commit(package)
+    machine.commit.cache_clear()
+    package = Path(machine.__file__).parent
+    found = machine.commit(package)
     if (package.parents[1] / ".git").exists():
         assert found is not None and len(found) == 40
     # A copy inside somebody else's checkout must not claim that one's commit.
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    assert store_module._git_commit(tmp_path) is None
+    assert machine.commit(tmp_path) is None
     monkeypatch.setenv("PATH", "")
-    store_module._git_commit.cache_clear()
-    assert store_module._git_commit(package) is None
-    store_module._git_commit.cache_clear()
+    machine.commit.cache_clear()
+    assert machine.commit(package) is None
+    machine.commit.cache_clear()
 
 
 def test_a_store_is_a_plain_value():

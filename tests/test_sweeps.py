@@ -1,6 +1,5 @@
 """Runs and sweeps: what a record says, what is skipped, retried and resumed."""
 
-import dataclasses
 import itertools
 import json
 import math
@@ -12,6 +11,7 @@ import time
 from fractions import Fraction as F
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pandas as pd
 import pytest
@@ -141,7 +141,7 @@ def test_the_default_store_is_that_of_the_environment(monkeypatch, tmp_path, tra
 
 def test_a_diverging_run_is_recorded(store):
     mad = spec(data=ONE_HOT, loss="mse", activation="relu", lr=1e6, steps=30)
-    sane = dataclasses.replace(mad, lr=0.01)
+    sane = attrs.evolve(mad, lr=0.01)
     bad, good = sweep([mad, sane], store)
     assert good.diverged_at is None
     assert bad.diverged_at is not None and 0 < bad.diverged_at < 30

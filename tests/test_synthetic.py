@@ -108,11 +108,11 @@ def test_a_target_scale_multiplies_targets_alone(name):
     ("changes", "message"),
     [
         ({"task": "parity"}, r"'parity'.*noise.*xor.*relu-neuron"),
-        ({"n_train": 0}, "n_train is 0.*at least 1"),
-        ({"n_test": -1}, "n_test is -1.*at least 0"),
-        ({"dim": 0}, "dim is 0.*at least 1"),
+        ({"n_train": 0}, "n_train is 0.*from 1 on"),
+        ({"n_test": -1}, "n_test is -1.*from 0 on"),
+        ({"dim": 0}, "dim is 0.*from 1 on"),
         ({"task": "xor", "dim": 1}, "dim is 1.*at least 2"),
-        ({"seed": -1}, "seed is -1.*at least 0"),
+        ({"seed": -1}, "seed is -1.*from 0 on"),
         ({"n_train": True}, "n_train is True.*integer"),
     ],
 )

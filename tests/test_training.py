@@ -1,6 +1,5 @@
 """Training: one program a grid, the same numbers however it is run, honest endings."""
 
-import dataclasses
 import functools
 import itertools
 import os
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction as F
 from typing import ClassVar
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -135,7 +135,7 @@ def forget_programs():
 
 def test_one_trace_for_a_grid():
     """4 parametrizations x 3 learning rates x 3 seeds, then others: nothing anew."""
-    shape = dataclasses.replace(SHAPE, widths=(11, 13))
+    shape = attrs.evolve(SHAPE, widths=(11, 13))
     here = plan(shape=shape, batch_size=8, dtype="float32")
     before = trace_counts()
     grid = list(itertools.product(NAMES, (0.1, 0.3, 1.0), (0, 1, 2)))
@@ -437,8 +437,8 @@ def test_large_first_rates_are_hp_with_another_first_rate():
     """
 
     def trained(first_lr):
-        llr = dataclasses.replace(SINGLE, parametrization="ip-llr")
-        runs = [llr, dataclasses.replace(SINGLE, first_lr=first_lr), SINGLE]
+        llr = attrs.evolve(SINGLE, parametrization="ip-llr")
+        runs = [llr, attrs.evolve(SINGLE, first_lr=first_lr), SINGLE]
         scales = [run.scales() for run in runs]
         outcome, seen = follow_single(scales)
         effective = [
@@ -482,7 +482,7 @@ def test_trajectories_are_those_of_the_class(rule):
 
 
 def test_a_diverging_member_is_marked_and_frozen():
-    shape = dataclasses.replace(SHAPE, activation="relu")
+    shape = attrs.evolve(SHAPE, activation="relu")
     here = plan(shape=shape, loss="mse", steps=30, dtype="float32")
     sane = [("mup", 0.05, seed) for seed in range(3)]
     mad = [sane[0], ("mup", 1e6, 1), sane[2]]
@@ -627,7 +627,7 @@ def test_every_core_becomes_a_device_unless_jax_is_in_use():
 
 
 def test_an_unknown_optimizer():
-    with pytest.raises(ValueError, match=r"'sdg'; there are sgd, momentum, adam"):
+    with pytest.raises(ValueError, match=r"'sdg'; .* one of sgd, momentum"):
         Optimizer("sdg")
 
 

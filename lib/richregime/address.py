@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from richregime import pages
+from widthlab.files import write_text
+
 from richregime.chapters import BookError, canonical
 from richregime.executions import EXECUTIONS, file_sha256
 
@@ -135,7 +136,7 @@ def move(root: Path, url: str, site: str | None = None) -> Address:
     digests = {}
     for path, text in list(_rewritten(root, old, new)):
         before = file_sha256(path)
-        pages.replace(path, text)
+        write_text(path, text)
         digests[before] = file_sha256(path)
         print(f"{path.relative_to(root)}: rewritten")
     _update_digests(root / EXECUTIONS, digests)
@@ -148,7 +149,7 @@ def _update_digests(path: Path, digests: Mapping[str, str]) -> None:
     if digests and path.exists():
         text = path.read_text(encoding="utf-8")
         known = re.compile("|".join(digests))
-        pages.replace(path, known.sub(lambda match: digests[match.group()], text))
+        write_text(path, known.sub(lambda match: digests[match.group()], text))
 
 
 def address_problems(root: Path) -> list[str]:

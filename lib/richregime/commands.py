@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from widthlab.claims import compare
+from widthlab.files import write_text
 
 from richregime.address import CONFIG, address_problems
 from richregime.chapters import (
@@ -39,7 +40,6 @@ from richregime.pages import (
     CLAIMS,
     html,
     read_claims,
-    replace,
     scoreboard_text,
     write_claims,
 )
@@ -230,7 +230,7 @@ def _write_notebook(notebook: Notebook, path: Path) -> None:
     import nbformat
 
     text = nbformat.writes(notebook)
-    replace(path, text if text.endswith("\n") else text + "\n")
+    write_text(path, text if text.endswith("\n") else text + "\n")
 
 
 def _select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:

@@ -16,8 +16,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from widthlab.files import locked, write_text
+
 from richregime.chapters import Chapter
-from richregime.pages import replace
 
 EXECUTIONS = Path("results/executions.json")
 LOCK = Path("requirements.lock")
@@ -90,13 +91,14 @@ def read_executions(root: Path) -> dict[str, Execution]:
 
 def write_execution(root: Path, name: str, execution: Execution) -> None:
     """Write a chapter's entry in place of its last."""
-    entries = read_executions(root) | {name: execution}
-    lines = [
-        f" {json.dumps(key)}: {_entry_text(entries[key])}" for key in sorted(entries)
-    ]
     path = root / EXECUTIONS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace(path, "{\n" + ",\n".join(lines) + "\n}\n")
+    with locked(path):
+        entries = read_executions(root) | {name: execution}
+        lines = [
+            f" {json.dumps(key)}: {_entry_text(entries[key])}"
+            for key in sorted(entries)
+        ]
+        write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def _entry_text(execution: Execution) -> str:
@@ -131,10 +133,9 @@ def executed(
 
 def witness() -> str:
     """Say in one line of JSON what the process that ran a chapter's cells knows."""
-    from widthlab import ledger
+    from widthlab import ledger, machine
     from widthlab.runs.provenance import code_version
 
-    from richregime import machine
     from richregime.tiers import product_rate
 
     facts = {

@@ -13,11 +13,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from widthlab.files import write_text
 from widthlab.parametrization import Exponents, Parametrization, Role, catalogue
 from widthlab.plots.style import look
 from widthlab.regimes import Verdict, classify
-
-from richregime.pages import replace
 
 MAP = Path("library/map.md")
 DATA = Path("assets/map/parametrizations.js")
@@ -85,7 +84,7 @@ def growth_table() -> str:
 def write_map(root: Path) -> None:
     """Write what the page takes from the library."""
     for path, text in _files().items():
-        replace(root / path, text)
+        write_text(root / path, text)
 
 
 def map_is_current(root: Path) -> bool:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from widthlab.files import write_text
+
 from richregime.chapters import BookError, Chapter, read_chapters
-from richregime.pages import replace
 
 TEMPLATE = Path("chapters/_template.md")
 MARK = "% Yours:"
@@ -94,8 +95,8 @@ def new_chapter(
     text = _template(root)
     for old, new in zip(SAMPLE.marks(), chosen.marks(), strict=True):
         text = text.replace(old, new)
-    replace(root / "chapters" / f"{name}.md", text)
-    replace(root / "_toc.yml", contents)
+    write_text(root / "chapters" / f"{name}.md", text)
+    write_text(root / "_toc.yml", contents)
     print("\n".join(_what_next(root, chosen, text.count(f"\n{MARK}"))))
 
 

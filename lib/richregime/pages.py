@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from widthlab.claims import ClaimsFile, Judgement
+from widthlab.files import write_text
 
 from richregime.chapters import BookError, read_chapters
 from richregime.progress import clock
@@ -88,12 +89,4 @@ def write_claims(judgements: Sequence[Judgement], path: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         claims = _claims_file(Path(folder) / "claims.json")
         claims.update(judgements)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace(path, claims.path.read_text(encoding="utf-8"))
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    scratch = path.with_name(f".{path.name}.new")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+        write_text(path, claims.path.read_text(encoding="utf-8"))

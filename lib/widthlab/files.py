@@ -1,6 +1,11 @@
 """Writing files: all or nothing, and one writer at a time."""
 
+from __future__ import annotations
+
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -15,3 +20,23 @@ def write_durably(temporary: Path, path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8, with its folder, or leave the old one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    write_durably(temporary, path, text.encode())
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a file for one writer, who may read it, change it and write it back.
+
+    The lock is a file beside it, which stays: `.name.lock`, hidden and ignored by git.
+    """
+    from filelock import FileLock
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield

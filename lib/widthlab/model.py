@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +20,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from widthlab import activations
-from widthlab.parametrization import Parametrization, Role, layers_with_biases
+from widthlab.fields import choice, count, several, text
+from widthlab.parametrization import BIASES, Parametrization, Role, layers_with_biases
 
 AnyArray = Array | np.ndarray
 """An array on the device or the host."""
@@ -91,7 +92,7 @@ class Tensor(NamedTuple):
         return (self.fan_out,) if self.bias else (self.fan_in, self.fan_out)
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Shape:
     r"""What decides the shapes of an MLP and its computation.
 
@@ -104,33 +105,16 @@ class Shape:
         rounding: of matrix products: "none" or a key of `ROUNDINGS`.
     """
 
-    input_dim: int
-    widths: tuple[int, ...]
-    output_dim: int
-    activation: str
-    biases: str = "none"
-    rounding: str = "none"
+    input_dim: int = attrs.field(converter=count())
+    widths: tuple[int, ...] = attrs.field(converter=several(count(), least=1))
+    output_dim: int = attrs.field(converter=count())
+    activation: str = attrs.field(converter=text())
+    biases: str = attrs.field(default="none", converter=choice(BIASES))
+    rounding: str = attrs.field(default="none", converter=choice(("none", *ROUNDINGS)))
 
-    def __post_init__(self) -> None:
-        """Refuse sizes that are not positive and unknown activations."""
-        if not self.widths:
-            raise ValueError(
-                "widths is empty; an MLP here has at least one hidden layer"
-            )
-        for what, size in (
-            ("input_dim", self.input_dim),
-            ("output_dim", self.output_dim),
-            *(("width", w) for w in self.widths),
-        ):
-            if size < 1:
-                raise ValueError(f"{what} is {size}; it must be at least 1")
-        layers_with_biases(self.biases, len(self.layers))  # refuses unknown words
+    def __attrs_post_init__(self) -> None:
+        """Refuse unknown activations."""
         activations.get(self.activation)
-        if self.rounding not in ("none", *ROUNDINGS):
-            raise ValueError(
-                f"rounding is {self.rounding!r}; it is none or one of "
-                f"{', '.join(ROUNDINGS)}"
-            )
 
     @property
     def depth(self) -> int:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+import attrs
 
 from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.fields import choice, instance, number, optional, text
 
 RELATIONS = ("equals", "at_most", "at_least")
 
@@ -47,7 +49,7 @@ class Outcome(StrEnum):
     """There is no measurement."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Check:
     r"""One predicted number against one measured interval.
 
@@ -76,19 +78,16 @@ class Check:
     <Outcome.INCONCLUSIVE: 'inconclusive'>
     """
 
-    label: str
-    quantity: str
-    relation: str
-    predicted: float
-    tolerance: float
-    estimate: Estimate | None = None
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
-        _among("relation", self.relation, RELATIONS)
-        if not math.isfinite(self.predicted):
-            raise ClaimError(f"predicted must be finite, got {self.predicted}")
-        if not (math.isfinite(self.tolerance) and self.tolerance >= 0):
-            raise ClaimError(f"tolerance must be at least 0, got {self.tolerance}")
+    label: str = attrs.field(converter=text())
+    quantity: str = attrs.field(converter=text())
+    relation: str = attrs.field(converter=choice(RELATIONS))
+    predicted: float = attrs.field(converter=number())
+    tolerance: float = attrs.field(converter=number(least=0))
+    estimate: Estimate | None = attrs.field(
+        default=None, converter=optional(instance(Estimate), "without a measurement")
+    )
 
     @classmethod
     def equals(
@@ -188,7 +187,7 @@ class Check:
             _round(self.estimate.high, digits),
             self.estimate.seeds,
         )
-        return replace(
+        return attrs.evolve(
             self,
             predicted=_round(self.predicted, digits),
             tolerance=_round(self.tolerance, digits),
@@ -219,11 +218,6 @@ class Check:
             estimate = Estimate(entry["measured"], low, high, entry["seeds"])
         names = ("label", "quantity", "relation", "predicted", "tolerance")
         return cls(**{name: entry[name] for name in names}, estimate=estimate)
-
-
-def _among(name: str, given: str, allowed: Sequence[str]) -> None:
-    if given not in allowed:
-        raise ClaimError(f"{name} must be one of {', '.join(allowed)}, got {given!r}")
 
 
 def _round(number: float, digits: int) -> float:

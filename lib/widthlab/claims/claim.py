@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from widthlab.claims.check import _STRETCHES, SCALES, SYMBOLS, Check, Outcome, _among
+import attrs
+
+from widthlab.claims.check import _STRETCHES, SCALES, SYMBOLS, Check, Outcome
 from widthlab.claims.estimates import ClaimError
+from widthlab.fields import choice, instance, several, text
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Check", "Claim", "Judgement", "Outcome", "Verdict"]
 
+_CHECKS = several(instance(Check))
 TIERS = ("live", "paper")
 
 
@@ -58,7 +61,7 @@ _BADGES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Claim:
     """One statement of one paper, as tested in one tier.
 
@@ -75,19 +78,17 @@ class Claim:
         ClaimError: An empty field, a malformed id or an unknown tier.
     """
 
-    id: str
-    chapter: str
-    paper: str
-    statement: str
-    source: str
-    tier: str
-    tolerance_origin: str
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
-        _among("tier", self.tier, TIERS)
-        empty = [name for name, text in asdict(self).items() if not text.strip()]
-        if empty:
-            raise ClaimError(f"claim {self.id!r} has no {', '.join(empty)}")
+    id: str = attrs.field(converter=text())
+    chapter: str = attrs.field(converter=text())
+    paper: str = attrs.field(converter=text())
+    statement: str = attrs.field(converter=text())
+    source: str = attrs.field(converter=text())
+    tier: str = attrs.field(converter=choice(TIERS))
+    tolerance_origin: str = attrs.field(converter=text())
+
+    def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9]+", self.id, re.ASCII):
             raise ClaimError(
                 f"a claim id is a chapter key, a dot and a number, as 'mup.C1'; "
@@ -116,15 +117,17 @@ class Claim:
         return Judgement(self, tuple(checks), tuple(controls))
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Judgement:
     """A claim with its checks, its controls and the verdict they imply."""
 
-    claim: Claim
-    checks: tuple[Check, ...]
-    controls: tuple[Check, ...] = ()
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
+    claim: Claim = attrs.field(converter=instance(Claim))
+    checks: tuple[Check, ...] = attrs.field(converter=_CHECKS)
+    controls: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
+
+    def __attrs_post_init__(self) -> None:
         if not self.checks:
             raise ClaimError(
                 f"claim {self.claim.id} has no checks; what is predicted but not yet "
@@ -178,8 +181,8 @@ class Judgement:
 
         Controls are left out: they are chosen when there is something to judge.
         """
-        checks = tuple(replace(check, estimate=None) for check in self.checks)
-        return type(self)(replace(self.claim, tier=tier), checks)
+        checks = tuple(attrs.evolve(check, estimate=None) for check in self.checks)
+        return type(self)(attrs.evolve(self.claim, tier=tier), checks)
 
     def line(self) -> str:
         """The one line a chapter prints and nbval compares: the verdict, nothing else.
@@ -241,7 +244,7 @@ class Judgement:
         """The claim's object in results/claims.json."""
         headline = self.checks[0].to_json()
         return {
-            **asdict(self.claim),
+            **attrs.asdict(self.claim),
             **{name: headline[name] for name in _HEADLINE},
             "checks": [check.to_json() for check in self.checks],
             "passes": {name: self.passed(scale) for name, scale in SCALES.items()},
@@ -274,7 +277,7 @@ class Judgement:
                 f"claim {entry.get('id')!r} has missing or unknown keys: "
                 f"{', '.join(sorted(differing))}"
             )
-        claim = Claim(**{name: entry[name] for name in Claim.__dataclass_fields__})
+        claim = Claim(**{name: entry[name] for name in attrs.fields_dict(Claim)})
         control = entry["negative_control"] or {"checks": []}
         judgement = cls(
             claim,
@@ -294,7 +297,7 @@ class Judgement:
 
 _HEADLINE = ("quantity", "predicted", "measured", "interval", "tolerance", "seeds")
 _KEYS = {
-    *Claim.__dataclass_fields__,
+    *attrs.fields_dict(Claim),
     *_HEADLINE,
     *("checks", "passes", "negative_control", "verdict"),
 }

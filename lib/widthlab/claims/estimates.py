@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, SupportsFloat
+from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat
 
+import attrs
 import numpy as np
 from scipy.special import stdtrit
+
+from widthlab.fields import count, number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +36,10 @@ class ClaimError(ValueError):
     """A claim or an estimate was given input it cannot be judged on."""
 
 
-@dataclass(frozen=True, slots=True)
+_MEASURED = number()  # what was not measured is no estimate: estimate=None
+
+
+@attrs.frozen
 class Estimate:
     """A measured number with its interval.
 
@@ -52,24 +57,19 @@ class Estimate:
     Estimate(value=0.5, low=0.4, high=0.7, seeds=3)
     """
 
-    value: float
-    low: float
-    high: float
-    seeds: int
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
-            raise ClaimError(
-                f"an interval must be finite, got [{self.low}, {self.high}]; a "
-                "quantity that was not measured is estimate=None"
-            )
+    value: float = attrs.field(converter=_MEASURED)
+    low: float = attrs.field(converter=_MEASURED)
+    high: float = attrs.field(converter=_MEASURED)
+    seeds: int = attrs.field(converter=count(0))
+
+    def __attrs_post_init__(self) -> None:
         if not self.low <= self.value <= self.high:
             raise ClaimError(
                 f"an interval must contain its value, got {self.value} in "
                 f"[{self.low}, {self.high}]"
             )
-        if self.seeds < 0:
-            raise ClaimError(f"seeds must be at least 0, got {self.seeds}")
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from widthlab.claims.claim import Judgement, Verdict
 from widthlab.claims.estimates import ClaimError
+from widthlab.files import locked, write_text
 
 
 class ClaimsFile:
@@ -52,12 +51,11 @@ class ClaimsFile:
 
     def update(self, judgements: Iterable[Judgement]) -> None:
         """Add the judgements, replacing those of the same claim and tier."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(self.path.parent):
+        with locked(self.path):
             merged = _by_key(self.read()) | _by_key(judgements)
             entries = [merged[key].to_json() for key in sorted(merged, key=_order)]
             text = json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False)
-            _replace(self.path, text + "\n")
+            write_text(self.path, text + "\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,34 +118,3 @@ def _order(key: tuple[str, str]) -> tuple[list[tuple[int, str]], str]:
     """Sorting key in which C10 follows C9."""
     parts = re.findall(r"\d+|\D+", key[0])
     return [(int(p), "") if p.isdigit() else (-1, p) for p in parts], key[1]
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the whole file or leave the old one."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder for one writer, where the platform can lock one."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 
 from widthlab import ledger
+from widthlab.canonical import canonical_json
 from widthlab.data.dataset import Dataset
 from widthlab.data.raw import Raw, balanced_order, content_sha256
 from widthlab.data.sources import SOURCES
@@ -35,8 +35,7 @@ def load_dataset(spec: DataSpec) -> Dataset:
         x_train = np.concatenate([x_train, partner])
         y_train = np.concatenate([y_train, (y_train + 1) % k])
     content = content_sha256(raw.x_train, raw.y_train, raw.x_test, raw.y_test)
-    canonical = json.dumps(spec.to_json(), sort_keys=True, separators=(",", ":"))
-    sha256 = hashlib.sha256(f"{content}{canonical}".encode()).hexdigest()
+    sha256 = hashlib.sha256(f"{content}{canonical_json(spec)}".encode()).hexdigest()
     ledger.note_data(spec.name, spec.changed(), sha256)
     return Dataset(
         spec=spec,

@@ -1,12 +1,13 @@
 """`DataSpec`, a data set as an experiment uses it, and `Dataset`, its arrays."""
 
-import dataclasses
-import operator
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from widthlab.data.dataset import Dataset
 from widthlab.data.sources import SOURCES
+from widthlab.fields import choice, count, optional, truth
 
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
 """What `DataSpec.targets` may be."""
@@ -19,10 +20,10 @@ VARIANTS = ("plain", "antipodal", "duplicate")
 
 # A mixture is drawn on demand; without a size it is as large as mnist-5k.
 _MIXTURE_DEFAULT = (4000, 1000)
-_MIXTURE_MAX_DIM = 4096
+_DIM = count(2, most=4096)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@attrs.frozen
 class DataSpec:
     """A data set as used: which images, how many, how prepared, with which targets.
 
@@ -59,65 +60,49 @@ class DataSpec:
         True
     """
 
-    name: str
-    n_train: int | None = None
-    n_test: int | None = None
-    targets: str = "centred-one-hot"
-    preprocess: str = "unit-norm"
-    subset_seed: int = 0
-    grayscale: bool = False
-    variant: str = "plain"
-    dim: int | None = None
+    name: str = attrs.field(converter=choice(SOURCES))
+    n_train: int | None = attrs.field(
+        default=None, converter=optional(count(), "for all")
+    )
+    n_test: int | None = attrs.field(
+        default=None, converter=optional(count(0), "for all")
+    )
+    targets: str = attrs.field(default="centred-one-hot", converter=choice(TARGETS))
+    preprocess: str = attrs.field(default="unit-norm", converter=choice(PREPROCESS))
+    subset_seed: int = attrs.field(default=0, converter=count(0))
+    grayscale: bool = attrs.field(default=False, converter=truth())
+    variant: str = attrs.field(default="plain", converter=choice(VARIANTS))
+    dim: int | None = attrs.field(
+        default=None, converter=optional(_DIM, "for that of the data set")
+    )
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         """Reject what cannot be loaded before anything is read or downloaded."""
-        _check_choice("name", self.name, tuple(SOURCES))
-        _check_choice("targets", self.targets, TARGETS)
-        _check_choice("preprocess", self.preprocess, PREPROCESS)
-        _check_choice("variant", self.variant, VARIANTS)
         source, mixture = SOURCES[self.name], self.name == "gaussian-mixture"
         least = 1 if self.preprocess == "raw01" else 2
-        self._check_int("n_train", least, source.n_train)
-        self._check_int("n_test", 0, source.n_test)
-        self._check_int("subset_seed", 0, None)
-        self._check_int("dim", 2, _MIXTURE_MAX_DIM)
+        for what, smallest, most in (
+            ("n_train", least, source.n_train),
+            ("n_test", 0, source.n_test),
+        ):
+            size = getattr(self, what)
+            if size is not None and not smallest <= size <= most:
+                raise ValueError(
+                    f"{what} is {size}; for {self.name} with preprocess "
+                    f"{self.preprocess!r} it must be from {smallest} to {most}, or "
+                    "None for all"
+                )
         if self.dim is not None and not mixture:
             raise ValueError(
-                f"DataSpec: dim={self.dim} is for gaussian-mixture; the inputs of "
+                f"dim is {self.dim}, which is for gaussian-mixture; the inputs of "
                 f"{self.name} have dimension {source.dim}: leave dim out"
             )
-        if not isinstance(self.grayscale, bool):
-            raise ValueError(
-                f"DataSpec: grayscale must be True or False, not {self.grayscale!r}"
-            )
         if self.grayscale and self.name != "cifar10":
-            raise ValueError(f"DataSpec: grayscale is for cifar10, not {self.name}")
+            raise ValueError(f"grayscale is for cifar10, not {self.name}")
         if self.variant != "plain" and (self.train_size % 2 or self.train_size < 4):
             raise ValueError(
-                f"DataSpec: variant {self.variant!r} needs an even n_train of at least "
-                f"4, not {self.train_size}"
+                f"variant {self.variant!r} needs an even n_train of at least 4, not "
+                f"{self.train_size}"
             )
-
-    def _check_int(self, field: str, least: int, most: int | None) -> None:
-        """Check one integer field and store it as a plain int (NumPy's are welcome)."""
-        value = getattr(self, field)
-        if value is None and field != "subset_seed":
-            return
-        try:
-            if value is None or isinstance(value, bool):
-                raise TypeError
-            number = operator.index(value)
-        except TypeError:
-            raise ValueError(
-                f"DataSpec: {field} must be an integer, not {value!r}"
-            ) from None
-        if number < least or (most is not None and number > most):
-            allowed = f"from {least}" + (f" to {most}" if most is not None else "")
-            raise ValueError(
-                f"DataSpec: {field}={number} for {self.name} with preprocess "
-                f"{self.preprocess!r}; allowed: {allowed}"
-            )
-        object.__setattr__(self, field, number)
 
     @property
     def train_size(self) -> int:
@@ -148,7 +133,7 @@ class DataSpec:
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a plain dictionary."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return attrs.asdict(self)
 
     def changed(self) -> dict[str, Any]:
         """The fields that differ from their defaults, without the name.
@@ -157,7 +142,7 @@ class DataSpec:
             >>> DataSpec("digits", n_train=100).changed()
             {'n_train': 100}
         """
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        defaults = {f.name: f.default for f in attrs.fields(type(self))}
         fields = self.to_json()
         del fields["name"]
         return {k: v for k, v in fields.items() if v != defaults[k]}
@@ -169,7 +154,7 @@ class DataSpec:
         Raises:
             ValueError: If a field is unknown or the name is missing.
         """
-        allowed = [f.name for f in dataclasses.fields(cls)]
+        allowed = [f.name for f in attrs.fields(cls)]
         if unknown := sorted(set(fields) - set(allowed)):
             raise ValueError(f"DataSpec: unknown fields {unknown}; allowed: {allowed}")
         if "name" not in fields:
@@ -185,10 +170,3 @@ class DataSpec:
         from widthlab.data.pipeline import load_dataset
 
         return load_dataset(self)
-
-
-def _check_choice(field: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(
-            f"DataSpec: unknown {field} {value!r}; allowed: {', '.join(allowed)}"
-        )

@@ -6,95 +6,19 @@ standard Gaussian weights are of order one.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import attrs
 import numpy as np
 from jaxtyping import Float
 
 from widthlab import ledger
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Synthetic:
-    r"""A task: inputs in $R^d$ and one target each.
-
-    Attributes:
-        task: "noise": $x$ uniform on the unit sphere, $y \sim N(0, 1)$ independent of
-            it. "xor": $x$ uniform on $\{\pm d^{-1/2}\}^d$, $y = d\,x_1 x_2$.
-            "relu-neuron": $x \sim N(0, I/d)$, $y = \sqrt d \max(x_1, 0)$.
-        n_train: number of training inputs.
-        n_test: number of test inputs.
-        dim: the dimension $d$.
-        seed: seed of the draws. A smaller training set is a prefix of a larger one.
-        target_scale: factor on all targets.
-
-    Example:
-        >>> task = Synthetic(task="xor", n_train=3, n_test=2, dim=15, seed=0).load()
-        >>> task.x_train.shape, set(np.abs(task.y_train).tolist())
-        ((3, 15), {1.0})
-    """
-
-    task: str
-    n_train: int
-    n_test: int = 0
-    dim: int
-    seed: int = 0
-    target_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse unknown tasks and sizes that cannot be drawn."""
-        if self.task not in TASKS:
-            raise ValueError(f"no task is called {self.task!r}; there are {[*TASKS]}")
-        least = {"n_train": 1, "n_test": 0, "dim": 2 if self.task == "xor" else 1}
-        for what, smallest in (*least.items(), ("seed", 0)):
-            value = getattr(self, what)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise ValueError(f"{what} is {value!r}; it must be an integer")
-            if value < smallest:
-                raise ValueError(f"{what} is {value}; it must be at least {smallest}")
-            object.__setattr__(self, what, int(value))  # NumPy's are not JSON
-        if not math.isfinite(self.target_scale):
-            raise ValueError(
-                f"target_scale is {self.target_scale}; it must be a finite number"
-            )
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all fields as a plain dictionary."""
-        return dataclasses.asdict(self)
-
-    def load(self) -> Sample:
-        """Draw the task: always the same arrays for the same specification."""
-        # Test and training inputs have streams of their own, and each array one again:
-        # a larger set then begins like a smaller one.
-        parts = []
-        for split, count in (("train", self.n_train), ("test", self.n_test)):
-            name = f"{self.task}/{self.dim}/{self.seed}/{split}"
-            seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
-            streams = [np.random.Generator(np.random.PCG64([seed, i])) for i in (0, 1)]
-            x, y = TASKS[self.task](count, self.dim, *streams)
-            parts += [x, self.target_scale * y]
-        # As for files, the content's name leaves out what the platform may round.
-        spec = json.dumps(self.to_json(), sort_keys=True)
-        sha256 = hashlib.sha256(spec.encode()).hexdigest()
-        ledger.note_data(self.task, self.to_json(), sha256, drawn=True)
-        return Sample(*parts)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Sample:
-    """The arrays of a task."""
-
-    x_train: Float[np.ndarray, "n d"]
-    y_train: Float[np.ndarray, " n"]
-    x_test: Float[np.ndarray, "m d"]
-    y_test: Float[np.ndarray, " m"]
-
+from widthlab.canonical import digest
+from widthlab.fields import choice, count, number
 
 Draw = Callable[
     [int, int, np.random.Generator, np.random.Generator],
@@ -129,3 +53,65 @@ TASKS: Mapping[str, Draw] = MappingProxyType(
     {"noise": _noise, "xor": _xor, "relu-neuron": _relu_neuron}
 )
 """The tasks by name."""
+
+
+@attrs.frozen(kw_only=True)
+class Synthetic:
+    r"""A task: inputs in $R^d$ and one target each.
+
+    Attributes:
+        task: "noise": $x$ uniform on the unit sphere, $y \sim N(0, 1)$ independent of
+            it. "xor": $x$ uniform on $\{\pm d^{-1/2}\}^d$, $y = d\,x_1 x_2$.
+            "relu-neuron": $x \sim N(0, I/d)$, $y = \sqrt d \max(x_1, 0)$.
+        n_train: number of training inputs.
+        n_test: number of test inputs.
+        dim: the dimension $d$.
+        seed: seed of the draws. A smaller training set is a prefix of a larger one.
+        target_scale: factor on all targets.
+
+    Example:
+        >>> task = Synthetic(task="xor", n_train=3, n_test=2, dim=15, seed=0).load()
+        >>> task.x_train.shape, set(np.abs(task.y_train).tolist())
+        ((3, 15), {1.0})
+    """
+
+    task: str = attrs.field(converter=choice(TASKS))
+    n_train: int = attrs.field(converter=count())
+    n_test: int = attrs.field(default=0, converter=count(0))
+    dim: int = attrs.field(converter=count())
+    seed: int = attrs.field(default=0, converter=count(0))
+    target_scale: float = attrs.field(default=1.0, converter=number())
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a task in too few dimensions."""
+        if self.task == "xor" and self.dim < 2:
+            raise ValueError(f"dim is {self.dim}; for xor it must be at least 2")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all fields as a plain dictionary."""
+        return attrs.asdict(self)
+
+    def load(self) -> Sample:
+        """Draw the task: always the same arrays for the same specification."""
+        # Test and training inputs have streams of their own, and each array one again:
+        # a larger set then begins like a smaller one.
+        parts = []
+        for split, size in (("train", self.n_train), ("test", self.n_test)):
+            name = f"{self.task}/{self.dim}/{self.seed}/{split}"
+            seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big")
+            streams = [np.random.Generator(np.random.PCG64([seed, i])) for i in (0, 1)]
+            x, y = TASKS[self.task](size, self.dim, *streams)
+            parts += [x, self.target_scale * y]
+        # As for files, the content's name leaves out what the platform may round.
+        ledger.note_data(self.task, self.to_json(), digest(self), drawn=True)
+        return Sample(*parts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """The arrays of a task."""
+
+    x_train: Float[np.ndarray, "n d"]
+    y_train: Float[np.ndarray, " n"]
+    x_test: Float[np.ndarray, "m d"]
+    y_test: Float[np.ndarray, " m"]

@@ -8,18 +8,21 @@ takes Euler steps, which for a gradient flow are gradient descent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import attrs
 import diffrax
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from widthlab.fields import count, either, number, several, truth
+
 State = Any
 """A pytree of arrays: particles, pre-activations, or the variables of a reduction."""
 
 
+@runtime_checkable
 class Flow(Protocol):
     r"""A gradient flow $\dot y = v(y)$ along which a loss never increases.
 
@@ -39,6 +42,8 @@ class Flow(Protocol):
         ...
 
 
+_STEP = number(above=0)
+
 Observe = Callable[[Any, State], Mapping[str, Array]]
 """From a flow and a state to what is recorded of it, by name."""
 
@@ -48,7 +53,7 @@ def losses(flow: Any, state: State) -> dict[str, Array]:
     return {"loss": flow.loss(state)}
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Adaptive:
     """Integrate with error control.
 
@@ -63,13 +68,13 @@ class Adaptive:
             takes `max_steps` times the memory of seven states: for small systems.
     """
 
-    rtol: float = 1e-10
-    atol: float = 1e-12
-    max_steps: int = 100_000
-    dense: bool = False
+    rtol: float = attrs.field(default=1e-10, converter=number(above=0))
+    atol: float = attrs.field(default=1e-12, converter=number(least=0))
+    max_steps: int = attrs.field(default=100_000, converter=count())
+    dense: bool = attrs.field(default=False, converter=truth())
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Descent:
     r"""Take steps $y \leftarrow y + \eta\,v(y)$: gradient descent in the flow's time.
 
@@ -78,7 +83,9 @@ class Descent:
             whole steps.
     """
 
-    step: float | Sequence[float]
+    step: float | Sequence[float] = attrs.field(
+        converter=either(_STEP, several(_STEP, least=1))
+    )
 
 
 class End(NamedTuple):

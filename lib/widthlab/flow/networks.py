@@ -6,22 +6,33 @@ layer of neurons and keep the outer weights $c_i = \pm 1$.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab import activations, parametrization
+from widthlab.fields import (
+    count,
+    either,
+    instance,
+    optional,
+    several,
+    text,
+    truth,
+)
 from widthlab.flow.preactivation import Preactivations
 from widthlab.kernels import dual
 from widthlab.parametrization import Role
 
+_PAIR = several(instance(Fraction, called="a fractions.Fraction"), length=2)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@attrs.frozen(kw_only=True)
 class Shallow:
     r"""$f(x) = m^{-b} \sum_i c_i \sigma(z_i \cdot x)$, $z_i \sim N(0, I)$ trained.
 
@@ -35,12 +46,12 @@ class Shallow:
             $f = 0$ at time 0.
     """
 
-    width: int
-    activation: str = "smooth-leaky-relu"
-    parametrization: str = "mean-field"
-    paired: bool = True
+    width: int = attrs.field(converter=count())
+    activation: str = attrs.field(default="smooth-leaky-relu", converter=text())
+    parametrization: str = attrs.field(default="mean-field", converter=text())
+    paired: bool = attrs.field(default=True, converter=truth())
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         """Refuse what cannot be built."""
         _check(self.width, self.activation, self.parametrization, self.paired)
 
@@ -63,7 +74,7 @@ class Shallow:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class PartiallyTrained:
     r"""$f = m_2^{-b} \sum_i c_i \sigma(h_i)$, where $h_i = m_1^{-g} W_i \cdot \phi$.
 
@@ -94,22 +105,21 @@ class PartiallyTrained:
             $f = 0$ at time 0.
     """
 
-    width: int
-    inner_width: int | None
-    activation: str = "relu"
-    inner_activation: str = "relu"
-    parametrization: str | tuple[Fraction, Fraction] = "mup"
-    paired: bool = True
+    width: int = attrs.field(converter=count())
+    inner_width: int | None = attrs.field(
+        converter=optional(count(), "for infinitely many features")
+    )
+    activation: str = attrs.field(default="relu", converter=text())
+    inner_activation: str = attrs.field(default="relu", converter=text())
+    parametrization: str | tuple[Fraction, Fraction] = attrs.field(
+        default="mup", converter=either(text(), _PAIR)
+    )
+    paired: bool = attrs.field(default=True, converter=truth())
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         """Refuse what cannot be built."""
         _check(self.width, self.activation, self.parametrization, self.paired)
         activations.get(self.inner_activation)
-        if self.inner_width is not None and self.inner_width < 1:
-            raise ValueError(
-                f"inner_width is {self.inner_width}; it is at least 1, or None for "
-                "infinitely many features"
-            )
         _, g = _exponents(self.parametrization)
         if self.inner_width is None and g != Fraction(1, 2):
             raise ValueError(
@@ -221,10 +231,10 @@ def _scales(name: str | tuple[Fraction, Fraction], width: int) -> dict[str, np.n
 def _check(width: int, activation: str, name: Any, paired: bool) -> None:
     activations.get(activation)
     _exponents(name)
-    if width < 1 or (paired and width % 2):
+    if paired and width % 2:
         raise ValueError(
-            f"width is {width}; it is positive, and even for neurons in pairs "
-            "(paired=False for others)"
+            f"width is {width}; it is even for neurons in pairs (paired=False for "
+            "others)"
         )
 
 

@@ -83,8 +83,6 @@ def _check(method: Adaptive | Descent, stop_below: float, dtype: str) -> None:
             f"rtol is {method.rtol}, which float32 cannot resolve; use Adaptive(rtol="
             "1e-5, atol=1e-7) or dtype='float64'"
         )
-    if isinstance(method, Descent) and not np.all(np.asarray(method.step) > 0):
-        raise ValueError(f"step is {method.step}; steps are above 0")
 
 
 def _stack(flows: Sequence[Any], dtype: str) -> Any:

@@ -9,13 +9,14 @@ derivatives are finite everywhere, also where $u = \pm v$ or one of the two vani
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from widthlab.fields import number
 from widthlab.kernels.arcs import arccosine, arcsine, root
 
 AnyFloat = Float[Array, " ..."]
@@ -29,7 +30,7 @@ class Moments(NamedTuple):
     derivative: AnyFloat
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class AbRelu:
     r"""The moments of $a \min(x, 0) + b \max(x, 0)$.
 
@@ -44,8 +45,8 @@ class AbRelu:
     mean of its limits from opposite directions.
     """
 
-    a: float
-    b: float
+    a: float = attrs.field(converter=number())
+    b: float = attrs.field(converter=number())
 
     def __call__(self, q11: AnyFloat, q12: AnyFloat, q22: AnyFloat) -> Moments:
         """Return the moments."""

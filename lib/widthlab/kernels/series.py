@@ -17,15 +17,16 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab.activations import gaussian_quadrature
+from widthlab.fields import count, instance
 from widthlab.kernels.arcs import root
 
 AnyFloat = Float[Array, " ..."]
@@ -35,7 +36,7 @@ Function = Callable[[AnyFloat], AnyFloat]
 """An activation, applied to each entry."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Series:
     r"""The moments of an activation as a series, for a dual activation's rule.
 
@@ -47,13 +48,8 @@ class Series:
         terms: number of terms.
     """
 
-    function: Function
-    terms: int = 128
-
-    def __post_init__(self) -> None:
-        """Refuse a series without terms."""
-        if self.terms < 3:
-            raise ValueError(f"terms is {self.terms}; it must be at least 3")
+    function: Function = attrs.field(converter=instance(Callable, called="a function"))
+    terms: int = attrs.field(default=128, converter=count(3))
 
     def __call__(
         self, q11: AnyFloat, q12: AnyFloat, q22: AnyFloat

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+
+from attrs import evolve
 
 from widthlab.parametrization.exponents import (
     HALF,
@@ -139,13 +140,13 @@ def catalogue() -> dict[str, Parametrization]:
         _make(
             "hp",
             "HP",
-            (mup[0], replace(mup[1], retained=half), mup[2]),
+            (mup[0], evolve(mup[1], retained=half), mup[2]),
             f"{ip}: μP whose hidden weights shrink to IP's after the first step",
         ),
         _make(
             "hpz",
             "HPZ",
-            (mup[0], replace(mup[1], retained=None), mup[2]),
+            (mup[0], evolve(mup[1], retained=None), mup[2]),
             f"{ip}: μP whose hidden weights keep only their first update",
         ),
         _nup("nup", "νP", 0),

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
+
+import attrs
+from attrs import evolve
+
+from widthlab.fields import count, instance, optional, several, text
 
 HALF = Fraction(1, 2)
 """The exponent of a standard deviation: exactly one half."""
@@ -33,13 +38,7 @@ class Role(enum.StrEnum):
         return fan_out if self is Role.INPUT else fan_in
 
 
-def _exact(row: Any, *names: str) -> None:
-    for name in names:
-        if not isinstance(getattr(row, name), Fraction):
-            raise ParametrizationError(
-                f"exponent {name} is {getattr(row, name)!r}; exponents are exact: "
-                "give a fractions.Fraction"
-            )
+_EXACT = instance(Fraction, called="exact, a fractions.Fraction")
 
 
 BIASES = ("none", "input", "all")
@@ -59,23 +58,25 @@ def layers_with_biases(biases: str, layers: int) -> int:
     return {"none": 0, "input": 1, "all": layers}[biases]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Linear:
     r"""An exponent that depends on depth and place, `const + depth * L + layer * l`.
 
     $L$ is the number of hidden layers, and $l$ counts matrices from 1 to $L + 1$.
     """
 
-    const: Fraction
-    depth: Fraction = Fraction(0)
-    layer: Fraction = Fraction(0)
+    _refusal: ClassVar = ParametrizationError
+
+    const: Fraction = attrs.field(converter=_EXACT)
+    depth: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    layer: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
 
     def at(self, depth: int, layer: int) -> Fraction:
         """Return the exponent of matrix `layer` in a network of that depth."""
         return self.const + self.depth * depth + self.layer * layer
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Growth:
     r"""Powers of how much wider a layer is than the first, where widths grow.
 
@@ -86,13 +87,11 @@ class Growth:
     is for every layer of a network of constant width.
     """
 
-    b: Fraction = Fraction(0)
-    c_in: Fraction = Fraction(0)
-    c_out: Fraction = Fraction(0)
+    _refusal: ClassVar = ParametrizationError
 
-    def __post_init__(self) -> None:
-        """Refuse exponents that are not exact."""
-        _exact(self, "b", "c_in", "c_out")
+    b: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    c_in: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    c_out: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
 
     def factors(self, r_in: float, r_out: float) -> tuple[float, float]:
         r"""Return the factors on the standard deviation and on the learning rate.
@@ -106,7 +105,7 @@ class Growth:
 _NO_GROWTH = Growth()
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Exponents:
     r"""The exponents of one role, and what happens to its weights at the first step.
 
@@ -126,20 +125,22 @@ class Exponents:
         growth: what the layer gets more or less of where it is wider than the first.
     """
 
-    a: Fraction
-    b: Fraction
-    c: Fraction
-    c_first: Linear | None = None
-    c_adam: Fraction | None = None
-    depth_multiplier: Fraction = Fraction(0)
-    depth_lr: Fraction = Fraction(0)
-    mean: Fraction = Fraction(0)
-    retained: Fraction | None = Fraction(0)
-    growth: Growth = _NO_GROWTH
+    _refusal: ClassVar = ParametrizationError
 
-    def __post_init__(self) -> None:
-        """Refuse exponents that are not exact."""
-        _exact(self, "a", "b", "c", "depth_multiplier", "depth_lr", "mean")
+    a: Fraction = attrs.field(converter=_EXACT)
+    b: Fraction = attrs.field(converter=_EXACT)
+    c: Fraction = attrs.field(converter=_EXACT)
+    c_first: Linear | None = attrs.field(
+        default=None, converter=optional(instance(Linear))
+    )
+    c_adam: Fraction | None = attrs.field(default=None, converter=optional(_EXACT))
+    depth_multiplier: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    depth_lr: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    mean: Fraction = attrs.field(default=Fraction(0), converter=_EXACT)
+    retained: Fraction | None = attrs.field(
+        default=Fraction(0), converter=optional(_EXACT)
+    )
+    growth: Growth = attrs.field(default=_NO_GROWTH, converter=instance(Growth))
 
     def shifted(self, theta: Fraction) -> Exponents:
         r"""Return $(a+\theta, b-\theta, c-2\theta)$: the same SGD training.
@@ -148,12 +149,12 @@ class Exponents:
         not see the size of the gradient.
         """
         first = self.c_first
-        return replace(
+        return evolve(
             self,
             a=self.a + theta,
             b=self.b - theta,
             c=self.c - 2 * theta,
-            c_first=first and replace(first, const=first.const - 2 * theta),
+            c_first=first and evolve(first, const=first.const - 2 * theta),
             c_adam=None if self.c_adam is None else self.c_adam - theta,
         )
 
@@ -175,7 +176,7 @@ class Exponents:
         A row without growth is what it was before there was growth: stored results are
         found by their text.
         """
-        row = {f.name: getattr(self, f.name) for f in fields(self)}
+        row = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
         del row["c_first"], row["growth"]
         out: dict[str, Any] = {k: None if v is None else str(v) for k, v in row.items()}
         first = self.c_first
@@ -227,10 +228,11 @@ class LayerScales:
 
 # A vector of biases is a matrix that acts on the constant input 1. Behind the output
 # layer it has finitely many entries, so nothing in it scales with width.
+_ROWS = several(several(instance(Role, Exponents), length=2))
 _OUTPUT_BIAS = Exponents(Fraction(0), Fraction(0), Fraction(0), c_adam=Fraction(0))
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Parametrization:
     """A named table of exponents, one row for each role.
 
@@ -244,14 +246,20 @@ class Parametrization:
         source: where the table stands in the literature.
     """
 
-    name: str
-    label: str
-    exponents: tuple[tuple[Role, Exponents], ...]
-    bias: Exponents | None = None
-    max_depth: int | None = None
-    source: str = field(default="", compare=False)
+    _refusal: ClassVar = ParametrizationError
 
-    def __post_init__(self) -> None:
+    name: str = attrs.field(converter=text())
+    label: str = attrs.field(converter=text())
+    exponents: tuple[tuple[Role, Exponents], ...] = attrs.field(converter=_ROWS)
+    bias: Exponents | None = attrs.field(
+        default=None, converter=optional(instance(Exponents))
+    )
+    max_depth: int | None = attrs.field(default=None, converter=optional(count()))
+    source: str = attrs.field(
+        default="", eq=False, converter=instance(str, called="a text")
+    )
+
+    def __attrs_post_init__(self) -> None:
         """Refuse a table that lacks a role or names one twice."""
         roles = [role for role, _ in self.exponents]
         if roles != list(Role):
@@ -268,7 +276,7 @@ class Parametrization:
     def biases(self, role: Role) -> Exponents:
         """Return the exponents of the biases that are added behind a role's matrix."""
         if role is Role.OUTPUT:
-            return replace(_OUTPUT_BIAS, depth_lr=self[role].depth_lr)
+            return evolve(_OUTPUT_BIAS, depth_lr=self[role].depth_lr)
         return self.bias or self[Role.INPUT].effective()
 
     def shifted(self, theta: Mapping[Role, Fraction]) -> Parametrization:
@@ -276,7 +284,7 @@ class Parametrization:
         rows = tuple(
             (r, e.shifted(theta.get(r, Fraction(0)))) for r, e in self.exponents
         )
-        return replace(self, exponents=rows, bias=self.biases(Role.INPUT))
+        return evolve(self, exponents=rows, bias=self.biases(Role.INPUT))
 
     def canonical(self) -> Parametrization:
         """Return the representative without multipliers ($a = 0$ for every role)."""
@@ -303,9 +311,9 @@ class Parametrization:
             )
 
         def slow(row: Exponents) -> Exponents:
-            return replace(row, depth_lr=row.depth_lr + q)
+            return evolve(row, depth_lr=row.depth_lr + q)
 
-        return replace(
+        return evolve(
             self,
             name=f"{self.name}[lr L^{-q}]",
             label=f"{self.label}, lr L^{-q}",
@@ -318,10 +326,10 @@ class Parametrization:
     ) -> Parametrization:
         """Return a copy with some exponents of one role replaced, as a control."""
         rows = tuple(
-            (r, replace(e, **changes) if r is role else e) for r, e in self.exponents
+            (r, evolve(e, **changes) if r is role else e) for r, e in self.exponents
         )
         edits = ", ".join(f"{k}={v}" for k, v in changes.items())
-        return replace(
+        return evolve(
             self,
             name=f"{self.name}[{role}:{edits}]",
             label=f"{self.label}, {role} {edits}",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from attrs import evolve
 
 from widthlab.claims.estimates import ClaimError, Estimate, geometric_mean, mean
 from widthlab.plots.panels import legend_below
@@ -286,7 +286,7 @@ def _interval(
             estimates.append(average(sample))
         else:
             once = average(np.repeat(sample, 2))  # refuses what has no mean
-            estimates.append(replace(once, seeds=1))
+            estimates.append(evolve(once, seeds=1))
     return places, estimates
 
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import attrs
 import jax
 import jax.numpy as jnp
 
 from widthlab import activations
+from widthlab.fields import count
 from widthlab.model import MLP
 from widthlab.probes.device import device_rms
-from widthlab.probes.rows import Rows, check_inputs
+from widthlab.probes.rows import Rows
 from widthlab.training.state import Data
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Backward:
     r"""Size of the gradients in the pre-activations $h^l$ of the first training inputs.
 
@@ -33,12 +34,8 @@ class Backward:
         inputs: number $P$ of inputs.
     """
 
-    inputs: int = 16
+    inputs: int = attrs.field(default=16, converter=count())
     name: ClassVar[str] = "backward"
-
-    def __post_init__(self) -> None:
-        """Refuse to look at no input."""
-        check_inputs(self.inputs)
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import attrs
 import jax
 import numpy as np
 from jaxtyping import Float
 
+from widthlab.fields import count
 from widthlab.model import MLP
 from widthlab.probes.rows import Row, Rows
 from widthlab.training.state import Data
@@ -34,7 +35,7 @@ class Vectors(NamedTuple):
     images: Float[np.ndarray, "count width_out"]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class CovariancePreservation:
     r"""Do the Gaussian parts of $W_0^l\,\delta x_s$ keep covariances of their inputs?
 
@@ -53,17 +54,9 @@ class CovariancePreservation:
         matrix: which hidden matrix, 2 being the one between hidden layers 1 and 2.
     """
 
-    inputs: int = 6
-    matrix: int = 2
+    inputs: int = attrs.field(default=6, converter=count())
+    matrix: int = attrs.field(default=2, converter=count(2))
     name: ClassVar[str] = "covariance-preservation"
-
-    def __post_init__(self) -> None:
-        """Refuse matrices that are not between two hidden layers."""
-        if self.matrix < 2 or self.inputs < 1:
-            raise ValueError(
-                f"inputs is {self.inputs} and matrix {self.matrix}; there must be at "
-                "least one input, and hidden matrices count from 2"
-            )
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 
+from widthlab.fields import count, truth
 from widthlab.model import MLP
 from widthlab.probes.rows import (
     Row,
     Rows,
-    check_inputs,
     relative_change,
     root_mean_square,
     smallest_eigenvalue,
@@ -20,7 +20,7 @@ from widthlab.probes.rows import (
 from widthlab.training.state import Data
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Features:
     r"""Features of the first training inputs: change, Gram spectrum, coordinates.
 
@@ -42,8 +42,8 @@ class Features:
         spectra: whether to take eigenvalues, by far the slowest part.
     """
 
-    inputs: int = 16
-    spectra: bool = True
+    inputs: int = attrs.field(default=16, converter=count())
+    spectra: bool = attrs.field(default=True, converter=truth())
     name: ClassVar[str] = "features"
 
     def measure(
@@ -82,7 +82,7 @@ class Features:
         yield "output_rms_change", 0, root_mean_square(after - before)
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Outputs:
     """The outputs $f(x_i)$ of the network on the first training inputs.
 
@@ -93,12 +93,8 @@ class Outputs:
         inputs: number of inputs.
     """
 
-    inputs: int = 16
+    inputs: int = attrs.field(default=16, converter=count())
     name: ClassVar[str] = "outputs"
-
-    def __post_init__(self) -> None:
-        """Refuse to look at no input."""
-        check_inputs(self.inputs)
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import attrs
 import jax
 import jax.numpy as jnp
 
@@ -15,7 +15,7 @@ from widthlab.training.losses import mean_squared_error
 from widthlab.training.state import Data
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Performance:
     """Loss on the training and test sets; accuracy where targets are labels."""
 
@@ -45,7 +45,7 @@ class Performance:
         return [[(k, 0, float(v)) for k, v in seen.items()] for seen in history]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Updates:
     r"""Size of the accumulated update of each matrix.
 
@@ -81,7 +81,7 @@ class Updates:
         return out
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Stationarity:
     r"""How far training is from a stationary point, and from zero error there.
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import attrs
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from widthlab.fields import count
 from widthlab.model import MLP
-from widthlab.probes.rows import Rows, check_inputs
+from widthlab.probes.rows import Rows
 from widthlab.training.state import Data
 
 FLOAT32_EPS = 2.0**-23
 """Distance from 1 to the next number in single precision."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Rank:
     r"""Numerical rank of the features of the first training inputs, layer by layer.
 
@@ -32,12 +33,8 @@ class Rank:
         inputs: number $P$ of inputs.
     """
 
-    inputs: int = 1000
+    inputs: int = attrs.field(default=1000, converter=count())
     name: ClassVar[str] = "rank"
-
-    def __post_init__(self) -> None:
-        """Refuse to look at no input."""
-        check_inputs(self.inputs)
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]

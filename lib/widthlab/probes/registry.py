@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
+
+import attrs
 
 from widthlab.probes.backward import Backward
 from widthlab.probes.covariance import CovariancePreservation
@@ -16,7 +17,7 @@ from widthlab.probes.spread import Spread
 
 def to_json(probe: Any) -> dict[str, Any]:
     """Return a probe as plain JSON values."""
-    return {"probe": probe.name, **asdict(probe)}
+    return {"probe": probe.name, **attrs.asdict(probe)}
 
 
 def from_json(data: Mapping[str, Any]) -> Any:

@@ -12,12 +12,6 @@ Rows = list[list[Row]]
 """For each checkpoint, its rows."""
 
 
-def check_inputs(inputs: int, least: int = 1) -> None:
-    """Refuse a number of inputs that a probe cannot be measured on."""
-    if inputs < least:
-        raise ValueError(f"inputs is {inputs}; it must be at least {least}")
-
-
 def relative_change(
     before: Float[np.ndarray, "inputs width"], after: Float[np.ndarray, "inputs width"]
 ) -> float:

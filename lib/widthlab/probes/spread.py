@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
+import attrs
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from widthlab.fields import count
 from widthlab.model import MLP
 from widthlab.probes.device import scaled
-from widthlab.probes.rows import Row, Rows, check_inputs
+from widthlab.probes.rows import Row, Rows
 from widthlab.training.state import Data
 
 
@@ -31,7 +32,7 @@ class Moments(NamedTuple):
     mean: Any
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Spread:
     r"""How far coordinates and inputs differ: 0 where a layer has collapsed, at most 1.
 
@@ -58,12 +59,8 @@ class Spread:
         inputs: number $P$ of inputs, at least 2.
     """
 
-    inputs: int = 16
+    inputs: int = attrs.field(default=16, converter=count(2))
     name: ClassVar[str] = "spread"
-
-    def __post_init__(self) -> None:
-        """Refuse a single input, which differs from no other."""
-        check_inputs(self.inputs, least=2)
 
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]

@@ -7,18 +7,28 @@ and of the library's source, names the record that it leaves.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import attrs
 import numpy as np
 
 from widthlab import parametrization as parametrizations
 from widthlab import probes as probe_module
 from widthlab.data import DataSpec
+from widthlab.fields import (
+    choice,
+    count,
+    either,
+    instance,
+    known,
+    number,
+    optional,
+    several,
+    text,
+)
 from widthlab.model import ROUNDINGS, Scales, Shape
-from widthlab.parametrization import Parametrization
+from widthlab.parametrization import BIASES, Parametrization
 from widthlab.probes import Features
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs.ensembles import run_ensemble
@@ -27,8 +37,8 @@ from widthlab.runs.spec import Spec
 from widthlab.training.calibration import Calibration
 from widthlab.training.losses import LOSSES
 from widthlab.training.optimizer import Optimizer
-from widthlab.training.schedules import PRODUCTS, Schedule
-from widthlab.training.state import Plan
+from widthlab.training.schedules import Schedule
+from widthlab.training.state import TRACKED, Plan, Probe
 
 if TYPE_CHECKING:
     from widthlab.runs.record import Record
@@ -36,15 +46,15 @@ if TYPE_CHECKING:
 PRECISIONS = ("float32", "float64", *ROUNDINGS)
 """What a run may compute in."""
 
-_TRACKED = (*PRODUCTS, "cosine")
 _COLUMNS = (
     *("width", "depth", "growth", "activation", "loss", "lr", "seed", "batch_size"),
     *("base_width", "biases", "precision"),
 )
-_COUNTS = ("width", "depth", "steps", "base_width")
+_RATES = either(instance(Calibration), several(number(above=0)))
+_GAINS = several(number(least=0), length=3)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Experiment(Spec):
     r"""One training run.
 
@@ -93,88 +103,66 @@ class Experiment(Spec):
     together: ClassVar[int | None] = 16
     fills_up: ClassVar[bool] = True
 
-    data: DataSpec
-    parametrization: Parametrization | str
-    width: int
-    depth: int = 3
-    growth: float = 0.0
-    activation: str = "tanh"
-    loss: str = "cross-entropy"
-    optimizer: Optimizer = field(default_factory=Optimizer)
-    lr: float
-    first_lr: Calibration | tuple[float, ...] | None = None
-    seed: int = 0
-    batch_size: int | None = None
-    steps: int
-    checkpoints: tuple[int, ...] = ()
-    base_width: int = 1
-    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    biases: str = "none"
-    bias_gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    stop_below: float | None = None
-    probes: tuple[Any, ...] = (Features(),)
-    precision: str = "float32"
-    schedule: Schedule = field(default_factory=Schedule)
-    track: tuple[str, ...] = ()
+    data: DataSpec = attrs.field(converter=instance(DataSpec))
+    parametrization: Parametrization | str = attrs.field(
+        converter=either(
+            instance(Parametrization), known(parametrizations.get, "a name")
+        )
+    )
+    width: int = attrs.field(converter=count())
+    depth: int = attrs.field(default=3, converter=count())
+    growth: float = attrs.field(default=0.0, converter=number())
+    activation: str = attrs.field(default="tanh", converter=text())
+    loss: str = attrs.field(default="cross-entropy", converter=text())
+    optimizer: Optimizer = attrs.field(factory=Optimizer, converter=instance(Optimizer))
+    lr: float = attrs.field(converter=number(above=0))
+    first_lr: Calibration | tuple[float, ...] | None = attrs.field(
+        default=None, converter=optional(_RATES)
+    )
+    seed: int = attrs.field(default=0, converter=count(0))
+    batch_size: int | None = attrs.field(
+        default=None, converter=optional(count(), "for all")
+    )
+    steps: int = attrs.field(converter=count())
+    checkpoints: tuple[int, ...] = attrs.field(default=(), converter=several(count(0)))
+    base_width: int = attrs.field(default=1, converter=count())
+    gains: tuple[float, float, float] = attrs.field(
+        default=(1.0, 1.0, 1.0), converter=_GAINS
+    )
+    biases: str = attrs.field(default="none", converter=choice(BIASES))
+    bias_gains: tuple[float, float, float] = attrs.field(
+        default=(1.0, 1.0, 1.0), converter=_GAINS
+    )
+    stop_below: float | None = attrs.field(default=None, converter=optional(number()))
+    probes: tuple[Any, ...] = attrs.field(
+        default=(Features(),), converter=several(instance(Probe))
+    )
+    precision: str = attrs.field(default="float32", converter=choice(PRECISIONS))
+    schedule: Schedule = attrs.field(factory=Schedule, converter=instance(Schedule))
+    track: tuple[str, ...] = attrs.field(
+        default=(), converter=several(choice(TRACKED), once=True)
+    )
 
-    def __post_init__(self) -> None:
-        """Look up names and refuse what cannot be run, before anything is computed."""
-        if isinstance(self.parametrization, str):
-            table = parametrizations.get(self.parametrization)
-            object.__setattr__(self, "parametrization", table)
+    def __attrs_post_init__(self) -> None:
+        """Refuse what does not go together, before anything is computed."""
         if not self.checkpoints:
-            object.__setattr__(self, "checkpoints", tuple(sorted({0, self.steps})))
-        self._normalise()
-        self._check_numbers()
-        self._check_choices()
+            object.__setattr__(self, "checkpoints", (0, self.steps))
+        self._check_sizes()
+        self._check_first_lr()
+        self._check_loss()
+        for probe in self.probes:
+            self._check_probe(probe)
         # Sizes, depth and optimizer must suit the parametrization.
         self._check_schedule(self.scales())
 
-    def _normalise(self) -> None:
-        """Bring equal values into one form: equal specifications have equal keys."""
-        same: dict[str, Any] = {
-            "checkpoints": tuple(self.checkpoints),
-            "probes": tuple(self.probes),
-            "track": tuple(dict.fromkeys(self.track)),
-            "gains": tuple(float(gain) for gain in self.gains),
-            "bias_gains": tuple(float(gain) for gain in self.bias_gains),
-        }
-        if self.first_lr is not None and not isinstance(self.first_lr, Calibration):
-            same["first_lr"] = tuple(float(rate) for rate in self.first_lr)
-        for name in ("lr", "growth", "stop_below"):
-            value = getattr(self, name)
-            same[name] = None if value is None else float(value)
-        for name in (*_COUNTS, "seed", "batch_size"):
-            value = getattr(self, name)
-            same[name] = int(value) if isinstance(value, np.integer) else value
-        for name, value in same.items():
-            object.__setattr__(self, name, value)
-
-    def _check_numbers(self) -> None:
-        for what, least in (*((count, 1) for count in _COUNTS), ("seed", 0)):
-            value = getattr(self, what)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(
-                    f"{what} is {value!r}; it must be an integer from {least} on"
-                )
-        if not math.isfinite(self.lr) or self.lr <= 0:
-            raise ValueError(
-                f"lr is {self.lr!r}; a learning rate is a finite number above 0"
-            )
-        self._check_first_lr()
-        if self.batch_size is not None and not (
-            1 <= self.batch_size <= self.data.train_size
-        ):
+    def _check_sizes(self) -> None:
+        if (self.batch_size or 1) > self.data.train_size:
             raise ValueError(
                 f"batch_size is {self.batch_size}; with {self.data.train_size} "
                 "training examples it must be between 1 and that, or None for all"
             )
         increasing = all(a < b for a, b in itertools.pairwise(self.checkpoints))
-        if (
-            not increasing
-            or self.checkpoints[0] < 0
-            or self.checkpoints[-1] != self.steps
-        ):
+        if not increasing or self.checkpoints[-1] != self.steps:
             raise ValueError(
                 f"checkpoints are {self.checkpoints}; they must increase from 0 or "
                 f"later to the last step, {self.steps}"
@@ -190,14 +178,13 @@ class Experiment(Spec):
             )
         if not isinstance(rates, tuple):
             return
-        usable = all(math.isfinite(rate) and rate > 0 for rate in rates)
-        if len(rates) != self.depth + 1 or not usable:
+        if len(rates) != self.depth + 1:
             raise ValueError(
                 f"first_lr is {rates}; it must be one finite number above 0 for each "
                 f"of the {self.depth + 1} matrices, a Calibration, or None"
             )
 
-    def _check_choices(self) -> None:
+    def _check_loss(self) -> None:
         if self.loss not in LOSSES:
             raise ValueError(
                 f"no loss is called {self.loss!r}; there are {list(LOSSES)}"
@@ -207,19 +194,8 @@ class Experiment(Spec):
                 f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
                 "cross-entropy takes DataSpec(targets='labels'), mse any other targets"
             )
-        if self.precision not in PRECISIONS:
-            raise ValueError(
-                f"precision is {self.precision!r}; it is one of {', '.join(PRECISIONS)}"
-            )
-        for probe in self.probes:
-            self._check_probe(probe)
 
     def _check_schedule(self, scales: Scales) -> None:
-        if unknown := [name for name in self.track if name not in _TRACKED]:
-            raise ValueError(
-                f"track names {unknown[0]!r}; what can be tracked is "
-                f"{', '.join(_TRACKED)}"
-            )
         if self.plan.sees_curvature and self.optimizer.normalises:
             raise ValueError(
                 f"the optimizer is {self.optimizer.name!r}, whose steps are not those "
@@ -298,7 +274,7 @@ class Experiment(Spec):
             steps=self.steps,
             train_size=self.data.train_size,
             dtype=self.dtype,
-            schedule=replace(self.schedule, target=1.0),
+            schedule=attrs.evolve(self.schedule, target=1.0),
             track=self.track,
         )
 
@@ -346,20 +322,18 @@ class Experiment(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values; its hash names the record."""
-        out = {f.name: getattr(self, f.name) for f in fields(self)}
+        out = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
         out["data"] = self.data.to_json()
         out["parametrization"] = self.table.to_json()
-        out["optimizer"] = {
-            f.name: getattr(self.optimizer, f.name) for f in fields(Optimizer)
-        }
+        out["optimizer"] = attrs.asdict(self.optimizer)
         out["probes"] = [probe_module.to_json(p) for p in self.probes]
         out["checkpoints"] = list(self.checkpoints)
-        out["schedule"] = asdict(self.schedule)
+        out["schedule"] = attrs.asdict(self.schedule)
         out["track"] = list(self.track)
         out["gains"] = list(self.gains)
         out["bias_gains"] = list(self.bias_gains)
         if isinstance(self.first_lr, Calibration):
-            out["first_lr"] = asdict(self.first_lr)
+            out["first_lr"] = attrs.asdict(self.first_lr)
             out["first_lr"]["cap"] = str(self.first_lr.cap)  # JSON has no infinity
         elif self.first_lr is not None:
             out["first_lr"] = list(self.first_lr)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar
 
+import attrs
 import jax
 import numpy as np
 from jaxtyping import Float
 
 from widthlab.canonical import digest
-from widthlab.flow import Adaptive, Descent, Trajectory, losses
+from widthlab.fields import choice, function, instance, number, several
+from widthlab.flow import Adaptive, Descent, Flow, Trajectory, losses
 from widthlab.flow import solve as solve_flows
 from widthlab.flow.integrators import Observe
 from widthlab.flow.solve import rows_of_times
@@ -25,7 +26,7 @@ from widthlab.runs.sweep import sweep
 from widthlab.training.devices import precision
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@attrs.frozen(eq=False)
 class FlowRun(Spec):
     """One gradient flow, with how it is solved and what is observed.
 
@@ -43,14 +44,18 @@ class FlowRun(Spec):
 
     kind: ClassVar[str] = "flows"
 
-    flow: Any
-    times: tuple[float, ...]
-    method: Adaptive | Descent = field(default_factory=Adaptive)
-    observe: Observe = losses
-    stop_below: float = 0.0
-    dtype: str = "float64"
+    flow: Any = attrs.field(converter=instance(Flow))
+    times: tuple[float, ...] = attrs.field(converter=several(number(least=0), least=1))
+    method: Adaptive | Descent = attrs.field(
+        factory=Adaptive, converter=instance(Adaptive, Descent)
+    )
+    observe: Observe = attrs.field(default=losses, converter=function())
+    stop_below: float = attrs.field(default=0.0, converter=number(least=0, below=1))
+    dtype: str = attrs.field(
+        default="float64", converter=choice(("float64", "float32"))
+    )
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         """Refuse what a record cannot hold."""
         if isinstance(self.method, Adaptive) and self.method.dense:
             raise ValueError(
@@ -81,7 +86,7 @@ class FlowRun(Spec):
             "program": _program_hash(*self._structure),
             "times": list(self.times),
             "method": type(self.method).__name__,
-            "settings": asdict(self.method),
+            "settings": attrs.asdict(self.method),
             "stop_below": self.stop_below,
             "dtype": self.dtype,
         }
@@ -98,7 +103,7 @@ class FlowRun(Spec):
         start = time.perf_counter()
         first, method = cell[0], cell[0].method
         if isinstance(method, Descent):
-            method = replace(method, step=[one.method.step for one in cell])
+            method = attrs.evolve(method, step=[one.method.step for one in cell])
         solved = solve_flows(
             [one.flow for one in cell],
             [one.times for one in cell],

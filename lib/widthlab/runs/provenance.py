@@ -2,13 +2,12 @@
 
 import datetime
 import functools
-import importlib.metadata
 import platform
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from widthlab import machine
 from widthlab.canonical import digest
 
 # What computes the numbers in a record: rooms and modules of the library. What draws,
@@ -66,43 +65,13 @@ def provenance() -> dict[str, Any]:
     packages = ("widthlab", "jax", "jaxlib", "flax", "optax", "numpy")
     device = jax.devices()[0]
     return {
-        "python": platform.python_version(),
-        **{name: _version(name) for name in packages},
+        **machine.versions(packages),
         "machine": platform.machine(),
         "system": platform.system(),
         "backend": device.platform,
         "device": device.device_kind,
         "devices": jax.device_count(),
-        "commit": _git_commit(Path(__file__).parent),
+        "commit": machine.commit(),
         "code": code_version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-@functools.lru_cache(maxsize=1)
-def _git_commit(package: Path) -> str | None:
-    """Commit of the checkout that tracks this package's source, if there is one."""
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(package), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=True,
-        )
-        return done.stdout.strip()
-
-    try:
-        # An installed copy may lie in a virtual environment inside some other checkout.
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return git("rev-parse", "HEAD")
-    except (OSError, subprocess.SubprocessError):
-        return None

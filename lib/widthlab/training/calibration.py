@@ -13,11 +13,10 @@ updated. The first matrix keeps the base rate, and no rate exceeds a cap.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,6 +25,7 @@ from jaxtyping import Array, Float
 
 from widthlab import activations
 from widthlab.compilation import compiled
+from widthlab.fields import number
 from widthlab.model import MLP, AnyArray, Scales, by_tensor
 from widthlab.training.devices import precision
 from widthlab.training.ensemble import untrained
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Calibration:
     r"""The rule for the base learning rates of the first step.
 
@@ -46,20 +46,9 @@ class Calibration:
         cap: largest base rate; infinity for none.
     """
 
-    target: float = 1.0
-    output_target: float = 0.1
-    cap: float = 500.0
-
-    def __post_init__(self) -> None:
-        """Refuse sizes that are not positive; store numbers in one form."""
-        for name in ("target", "output_target", "cap"):
-            value = float(getattr(self, name))
-            if not value > 0 or (name != "cap" and not math.isfinite(value)):
-                kind = "number" if name == "cap" else "finite number"
-                raise ValueError(
-                    f"{name} of a calibration is {value}; it must be a {kind} above 0"
-                )
-            object.__setattr__(self, name, value)
+    target: float = attrs.field(default=1.0, converter=number(above=0))
+    output_target: float = attrs.field(default=0.1, converter=number(above=0))
+    cap: float = attrs.field(default=500.0, converter=number(above=0, infinite=True))
 
 
 class Calibrated(NamedTuple):

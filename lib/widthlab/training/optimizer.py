@@ -3,15 +3,22 @@ r"""Update rules, and the learning rates that a parametrization gives them."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import jax
 import jax.numpy as jnp
 import optax
 
+from widthlab.fields import choice, number
 
-@dataclass(frozen=True, slots=True)
+NAMES = ("sgd", "momentum", "adam", "adamw")
+"""What an `Optimizer` may be called."""
+
+_DECAY = number(least=0, below=1)
+
+
+@attrs.frozen
 class Optimizer:
     r"""An update rule, without its learning rates: those belong to the layers.
 
@@ -32,22 +39,12 @@ class Optimizer:
         weight_decay: $\omega$, decoupled and times the layer's learning rate ("adamw").
     """
 
-    name: str = "sgd"
-    momentum: float = 0.9
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown rule; store numbers in one form, whatever was given."""
-        for number in ("momentum", "b1", "b2", "eps", "weight_decay"):
-            object.__setattr__(self, number, float(getattr(self, number)))
-        if self.name not in ("sgd", "momentum", "adam", "adamw"):
-            raise ValueError(
-                f"no optimizer is called {self.name!r}; there are sgd, momentum, adam "
-                "and adamw"
-            )
+    name: str = attrs.field(default="sgd", converter=choice(NAMES))
+    momentum: float = attrs.field(default=0.9, converter=_DECAY)
+    b1: float = attrs.field(default=0.9, converter=_DECAY)
+    b2: float = attrs.field(default=0.999, converter=_DECAY)
+    eps: float = attrs.field(default=1e-8, converter=number(least=0))
+    weight_decay: float = attrs.field(default=0.0, converter=number(least=0))
 
     @property
     def normalises(self) -> bool:

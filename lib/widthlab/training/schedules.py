@@ -9,16 +9,16 @@ optax transformations, for any loop that can hand them products with $A$.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import attrs
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from widthlab.fields import choice, count, number
 from widthlab.model import AnyArray
 from widthlab.training.curvature import Product, follow_top, rescaled
 
@@ -38,7 +38,7 @@ TOLERANCE = 1e-4
 """Relative error at which an eigenvalue counts as known."""
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Schedule:
     r"""How the learning rates of all tensors are scaled together, step by step.
 
@@ -63,33 +63,13 @@ class Schedule:
             than six gradients; when $\lambda_t$ changes fast, it takes three or four.
     """
 
-    name: str = "constant"
-    target: float = 1.0
-    curvature: str = "gauss-newton"
-    rounds: int = 1
+    name: str = attrs.field(default="constant", converter=choice(NAMES))
+    target: float = attrs.field(default=1.0, converter=number(above=0))
+    curvature: str = attrs.field(default="gauss-newton", converter=choice(PRODUCTS))
+    rounds: int = attrs.field(default=1, converter=count())
 
-    def __post_init__(self) -> None:
-        """Refuse what means nothing; store numbers in one form."""
-        object.__setattr__(self, "target", float(self.target))
-        if self.name not in NAMES:
-            raise ValueError(
-                f"no schedule is called {self.name!r}; there are {', '.join(NAMES)}"
-            )
-        if self.curvature not in PRODUCTS:
-            raise ValueError(
-                f"no curvature is called {self.curvature!r}; there are "
-                f"{', '.join(PRODUCTS)}"
-            )
-        if not (math.isfinite(self.target) and self.target > 0):
-            raise ValueError(
-                f"target of a schedule is {self.target}; it must be a finite number "
-                "above 0"
-            )
-        if isinstance(self.rounds, bool) or self.rounds < 1:
-            raise ValueError(
-                f"rounds of a schedule are {self.rounds!r}; there must be an integer "
-                "number of them from 1 on"
-            )
+    def __attrs_post_init__(self) -> None:
+        """Refuse settings of a schedule that varies for one that does not."""
         told = self.target != 1 or self.curvature != "gauss-newton"
         if told and not self.varies:
             raise ValueError(

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import attrs
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from widthlab.fields import choice, count, instance, optional, several, text
 from widthlab.model import MLP, AnyArray, Scales, Shape
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.schedules import (
     PRODUCTS,
     Schedule,
 )
+
+DTYPES = ("float32", "float64")
+"""Types of weights and data."""
+
+TRACKED = (*PRODUCTS, "cosine")
+"""What can be measured at every step."""
 
 
 class Data(NamedTuple):
@@ -26,7 +33,7 @@ class Data(NamedTuple):
     y_test: Int[AnyArray, " test"] | Float[AnyArray, "test output"]
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Plan:
     """Everything about an ensemble that is compiled in.
 
@@ -43,15 +50,15 @@ class Plan:
         track: what to measure at every step: "gauss-newton", "hessian", "cosine".
     """
 
-    shape: Shape
-    loss: str
-    optimizer: Optimizer
-    batch_size: int | None
-    steps: int
-    train_size: int
-    dtype: str = "float32"
-    schedule: Schedule = field(default_factory=Schedule)
-    track: tuple[str, ...] = ()
+    shape: Shape = attrs.field(converter=instance(Shape))
+    loss: str = attrs.field(converter=text())
+    optimizer: Optimizer = attrs.field(converter=instance(Optimizer))
+    batch_size: int | None = attrs.field(converter=optional(count(), "for all"))
+    steps: int = attrs.field(converter=count(0))
+    train_size: int = attrs.field(converter=count())
+    dtype: str = attrs.field(default="float32", converter=choice(DTYPES))
+    schedule: Schedule = attrs.field(factory=Schedule, converter=instance(Schedule))
+    track: tuple[str, ...] = attrs.field(default=(), converter=several(choice(TRACKED)))
 
     @property
     def curvatures(self) -> tuple[str, ...]:

@@ -1,0 +1,177 @@
+"""Rules for the fields of specifications, as converters of attrs' fields.
+
+A rule brings what it is given into one form (NumPy's numbers into Python's, sequences
+into tuples), so that equal values make equal specifications with equal hashes, or
+refuses it with an error that names the field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
+from typing import Any
+
+import attrs
+import numpy as np
+
+
+class Unfit(Exception):
+    """A value that a rule does not take."""
+
+
+class Rule(attrs.Converter):
+    """What a field takes.
+
+    Attributes:
+        allowed: what that is, in words that follow "it must be".
+        read: returns a value in its one form, or raises `Unfit`.
+
+    What is refused ends in a ValueError, or in the class's own kind, `_refusal`.
+    """
+
+    def __init__(self, allowed: str, read: Callable[[Any], Any]) -> None:
+        super().__init__(self._convert, takes_self=True, takes_field=True)
+        self.allowed = allowed
+        self.read = read
+
+    def _convert(self, value: Any, instance: Any, field: Any) -> Any:
+        try:
+            return self.read(value)
+        except Unfit:
+            error = getattr(type(instance), "_refusal", ValueError)
+            message = f"{field.name} is {value!r}; it must be {self.allowed}"
+            raise error(message) from None
+
+
+def _which(allowed: str, fits: Callable[[Any], bool], form: Any = lambda v: v) -> Rule:
+    """Take what fits, and bring it into a form."""
+
+    def read(value: Any) -> Any:
+        if not fits(value):
+            raise Unfit
+        return form(value)
+
+    return Rule(allowed, read)
+
+
+# Annotated Any, since type checkers take the declared type of a field for its argument.
+
+
+def count(least: int = 1, most: int | None = None) -> Any:
+    """Take an integer; no bool, and no float that happens to be whole."""
+    limit = "on" if most is None else f"to {most}"
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+            return False
+        return least <= int(value) and (most is None or int(value) <= most)
+
+    return _which(f"an integer from {least} {limit}", fits, int)
+
+
+def number(
+    *,
+    above: float | None = None,
+    least: float | None = None,
+    below: float | None = None,
+    infinite: bool = False,
+) -> Any:
+    """Take a real number within bounds, as a float: finite unless said otherwise."""
+    limits = {"above": above, "of at least": least, "below": below}
+    words = [f"{word} {x:g}" for word, x in limits.items() if x is not None]
+
+    def fits(value: Any) -> bool:
+        if not isinstance(value, numbers.Real) or isinstance(value, bool):
+            return False
+        x = float(value)
+        return (
+            (math.isfinite(x) or (infinite and not math.isnan(x)))
+            and (above is None or x > above)
+            and (least is None or x >= least)
+            and (below is None or x < below)
+        )
+
+    kind = "a number" if infinite else "a finite number"
+    return _which(" ".join([kind, " and ".join(words)]).strip(), fits, float)
+
+
+def truth() -> Any:
+    """Take True or False."""
+    return _which("True or False", lambda v: isinstance(v, bool | np.bool_), bool)
+
+
+def text() -> Any:
+    """Take a text that says something."""
+    said = "a text that is not empty"
+    return _which(said, lambda v: isinstance(v, str) and bool(v.strip()))
+
+
+def function() -> Any:
+    """Take what can be called."""
+    return _which("a function", callable)
+
+
+def choice(among: Collection[str]) -> Any:
+    """Take one of some words."""
+    said = f"one of {', '.join(among)}"
+    return _which(said, lambda v: isinstance(v, str) and v in among)
+
+
+def known(lookup: Callable[[str], Any], called: str) -> Any:
+    """Take a name, as what is found under it; the look-up refuses unknown ones."""
+    return _which(called, lambda v: isinstance(v, str), lookup)
+
+
+def instance(*kinds: Any, called: str | None = None) -> Any:
+    """Take an object of some classes or protocols (and no class itself)."""
+    said = called or " or ".join(f"a {kind.__name__}" for kind in kinds)
+    return _which(said, lambda v: not isinstance(v, type) and isinstance(v, kinds))
+
+
+def several(
+    of: Rule, length: int | None = None, least: int = 0, once: bool = False
+) -> Any:
+    """Take a sequence, as a tuple: a list, an array, whatever has an order.
+
+    Args:
+        of: the rule for its items.
+        length: how many there must be.
+        least: how many there must be at least.
+        once: keep only the first of equal items.
+    """
+    some = f"at least {least} values" if least else "a sequence"
+    some = some if length is None else f"{length} values"
+
+    def read(values: Any) -> tuple[Any, ...]:
+        unordered = isinstance(values, str | bytes | Mapping | Set)
+        scalar = isinstance(values, np.ndarray) and values.ndim == 0
+        if unordered or scalar or not isinstance(values, Iterable):
+            raise Unfit
+        found = tuple(of.read(value) for value in values)
+        found = tuple(dict.fromkeys(found)) if once else found
+        if len(found) < least or length not in (None, len(found)):
+            raise Unfit
+        return found
+
+    return Rule(f"{some}, each {of.allowed}", read)
+
+
+def either(*rules: Rule) -> Any:
+    """Take what one of the rules takes, the first that does."""
+
+    def read(value: Any) -> Any:
+        for rule in rules:
+            try:
+                return rule.read(value)
+            except Unfit:
+                continue
+        raise Unfit
+
+    return Rule(", or ".join(rule.allowed for rule in rules), read)
+
+
+def optional(rule: Rule, meaning: str = "") -> Any:
+    """Take None as well, which may mean something of its own."""
+    said = f"{rule.allowed}, or None {meaning}".strip()
+    return Rule(said, lambda value: None if value is None else rule.read(value))
