@@ -13,14 +13,16 @@ import pytest
 import widthlab
 from widthlab import fields, parametrization
 from widthlab.claims import Check, Claim, Estimate, Judgement
+from widthlab.claims.prediction import Bound, Prediction
 from widthlab.data import DataSpec, Synthetic
-from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
+from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow, two_layer
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
 from widthlab.model import Shape
 from widthlab.parametrization import Exponents, Growth, Linear, Parametrization
 from widthlab.probes import Features, Spread
 from widthlab.probes.covariance import CovariancePreservation
+from widthlab.runs import FlowRun
 from widthlab.runs.experiment import Experiment
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.state import Plan
@@ -77,11 +79,17 @@ GIVEN = {
     },
     Claim: attrs.asdict(CLAIM),
     Judgement: {"claim": CLAIM, "checks": (CHECK,)},
+    Bound: {"relation": "equals", "number": 0.5},
+    Prediction: {"quantity": "slope", "expected": 0.5},
+    FlowRun: {
+        "flow": two_layer(np.eye(2), np.ones(2), np.eye(2), np.ones(2)),
+        "times": (0.0, 1.0),
+    },
 }
 # Dataclasses that are asked for nothing: what a computation leaves or passes round, and
 # what the library itself lists.
 RESULTS = {
-    *("Activation", "Archive", "Dataset", "Difference", "KernelFlow"),
+    *("Activation", "Archive", "Dataset", "Described", "Difference", "KernelFlow"),
     *("LayerScales", "Origin", "Raw", "Record", "RemoteFile", "Sample", "Source"),
     *("Store", "Trajectory", "Verdict", "_Program", "_Weights"),
 }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from widthlab.claims.check import SYMBOLS, Check
+import attrs
+
+from widthlab.claims.check import RELATIONS, SYMBOLS, Check
 from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.fields import choice, either, instance, optional, text
+from widthlab.fields import number as number_rule
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Bound:
     """What theory says of one number; made by `equals`, `at_most` and `at_least`.
 
@@ -20,9 +23,13 @@ class Bound:
         within: Tolerance of this case, where it is not that of the prediction.
     """
 
-    relation: str
-    number: float
-    within: float | None = None
+    _refusal: ClassVar = ClaimError
+
+    relation: str = attrs.field(converter=choice(RELATIONS))
+    number: float = attrs.field(converter=number_rule())
+    within: float | None = attrs.field(
+        default=None, converter=optional(number_rule(least=0), "for the prediction's")
+    )
 
     def __str__(self) -> str:
         return f"{SYMBOLS[self.relation]} {self.number:g}"
@@ -43,7 +50,7 @@ def at_least(number: float, within: float | None = None) -> Bound:
     return Bound("at_least", float(number), within)
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Prediction:
     """What theory predicts for one quantity, from which checks and lines come.
 
@@ -75,11 +82,15 @@ class Prediction:
     {2: {'mup': 0.0, 'ntk': -0.5}}
     """
 
-    quantity: str
-    expected: Mapping[Any, Bound | float] | Bound | float
-    within: float = 0.0
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
+    quantity: str = attrs.field(converter=text())
+    expected: Mapping[Any, Bound | float] | Bound | float = attrs.field(
+        converter=either(number_rule(), instance(Bound), instance(Mapping))
+    )
+    within: float = attrs.field(default=0.0, converter=number_rule(least=0))
+
+    def __attrs_post_init__(self) -> None:
         if isinstance(self.expected, Mapping) and not self.expected:
             raise ClaimError(f"nothing is predicted for {self.quantity!r}")
 
