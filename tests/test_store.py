@@ -449,15 +449,15 @@ def test_the_code_version_sees_code_and_not_line_endings(tmp_path):
 
 
 def test_drawing_and_judging_are_no_part_of_the_code_version():
-    root = Path(store_module.__file__).parent
+    root = Path(machine.__file__).parent
     names = {file.relative_to(root).as_posix() for file in numeric_modules()}
-    assert {"data/pipeline.py", "data/spec.py", "__init__.py"} <= names
-    for prefix in ("plots", "claims", "verdicts", "book", "chapter", "store"):
+    assert {"data/pipeline.py", "data/spec.py", "model.py"} <= names
+    for prefix in ("plots", "claims", "machine", "files", "runs/store"):
         assert not any(name.startswith(prefix) for name in names)
 
 
 def test_the_code_version_is_the_same_in_another_process_and_folder(tmp_path):
-    code = "from widthlab.runs.store import code_version; print(code_version())"
+    code = "from widthlab.runs.provenance import code_version; print(code_version())"
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
