@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from widthlab.claims.check import SYMBOLS, Check
+import attrs
+
+from widthlab.claims.check import RELATIONS, SYMBOLS, Check
 from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.fields import choice, either, instance, number, optional, text
+
+_FINITE, _TOLERANCE = number(), number(least=0)
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Bound:
     """What theory says of one number; made by `equals`, `at_most` and `at_least`.
 
@@ -20,9 +24,11 @@ class Bound:
         within: Tolerance of this case, where it is not that of the prediction.
     """
 
-    relation: str
-    number: float
-    within: float | None = None
+    _refusal: ClassVar = ClaimError
+
+    relation: str = attrs.field(converter=choice(RELATIONS))
+    number: float = attrs.field(converter=_FINITE)
+    within: float | None = attrs.field(default=None, converter=optional(_TOLERANCE))
 
     def __str__(self) -> str:
         return f"{SYMBOLS[self.relation]} {self.number:g}"
@@ -30,20 +36,20 @@ class Bound:
 
 def equals(number: float, within: float | None = None) -> Bound:
     """Predict a number; a bare number means the same."""
-    return Bound("equals", float(number), within)
+    return Bound("equals", number, within)
 
 
 def at_most(number: float, within: float | None = None) -> Bound:
     """Predict that a measurement does not exceed a number."""
-    return Bound("at_most", float(number), within)
+    return Bound("at_most", number, within)
 
 
 def at_least(number: float, within: float | None = None) -> Bound:
     """Predict that a measurement does not fall below a number."""
-    return Bound("at_least", float(number), within)
+    return Bound("at_least", number, within)
 
 
-@dataclass(frozen=True, slots=True)
+@attrs.frozen
 class Prediction:
     """What theory predicts for one quantity, from which checks and lines come.
 
@@ -75,11 +81,15 @@ class Prediction:
     {2: {'mup': 0.0, 'ntk': -0.5}}
     """
 
-    quantity: str
-    expected: Mapping[Any, Bound | float] | Bound | float
-    within: float = 0.0
+    _refusal: ClassVar = ClaimError
 
-    def __post_init__(self) -> None:
+    quantity: str = attrs.field(converter=text())
+    expected: Mapping[Any, Bound | float] | Bound | float = attrs.field(
+        converter=either(instance(Mapping, Bound), _FINITE)
+    )
+    within: float = attrs.field(default=0.0, converter=_TOLERANCE)
+
+    def __attrs_post_init__(self) -> None:
         if isinstance(self.expected, Mapping) and not self.expected:
             raise ClaimError(f"nothing is predicted for {self.quantity!r}")
 
