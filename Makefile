@@ -81,7 +81,7 @@ clean:
 	  -prune -exec rm -rf {} +
 
 lint: $(STAMP)
-	@$(PY) tests/run.py lint format types
+	@$(PY) tests/run.py lint imports format types
 
 format: $(STAMP)
 	@$(PY) -m ruff check --fix .

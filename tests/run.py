@@ -28,7 +28,7 @@ NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 # What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
 SUMMARY = re.compile(
     r"\d+ (?:passed|failed|errors?|skipped|files?)\b.*|All checks passed.*|Verdicts: .*"
-    r"|Site built in .*"
+    r"|Contracts: .*|Site built in .*"
 )
 
 
@@ -42,8 +42,13 @@ class Result:
 
 def tool(*command: str, env: dict[str, str] | None = None) -> Result:
     """Run ``python -m command`` and pass its output on, keeping its last summary."""
+    return python("-m", *command, env=env)
+
+
+def python(*arguments: str, env: dict[str, str] | None = None) -> Result:
+    """Run Python and pass its output on, keeping its last summary."""
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=env,
         stdout=subprocess.PIPE,
@@ -62,6 +67,13 @@ def tool(*command: str, env: dict[str, str] | None = None) -> Result:
 
 def lint() -> Result:
     return tool("ruff", "check", ".")
+
+
+def imports() -> Result:
+    """Check who imports whom: the contracts are in pyproject.toml."""
+    # The tool has no module to run with -m.
+    run = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return python("-c", run, "--no-cache")
 
 
 def formatting() -> Result:
@@ -136,6 +148,7 @@ def no_chapters() -> Result:
 
 STAGES: dict[str, Callable[[], Result]] = {
     "lint": lint,
+    "imports": imports,
     "format": formatting,
     "types": types,
     "unit": unit,

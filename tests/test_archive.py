@@ -125,14 +125,14 @@ def test_a_writer_killed_between_both_files_leaves_what_there_was(
     archive, trained, monkeypatch
 ):
     archive.add(*copies(trained, SPECS[:2]))
-    original = module.write_durably
+    original = module.write
 
-    def die(temporary, path, content):
+    def die(path, content):
         if path.name == SIDECAR:
             raise KeyboardInterrupt
-        original(temporary, path, content)
+        original(path, content)
 
-    monkeypatch.setattr(module, "write_durably", die)
+    monkeypatch.setattr(module, "write", die)
     with pytest.raises(KeyboardInterrupt):
         archive.add(*copies(trained, SPECS[2:3]))
     assert set(archive.find(SPECS)) == set(SPECS[:2])

@@ -306,6 +306,15 @@ class A:
 """
     found, _ = signature(parsed(code), lambda name: None)
     assert found == "(*, x: int, y: B = B(), z: float = 1.0, w: C = ...)"
+    code = """
+@attrs.frozen
+class A:
+    x: int = attrs.field(converter=count())
+    y: B = attrs.field(factory=B, converter=instance(B))
+    z: float = attrs.field(default=1.0, converter=number())
+"""
+    found, _ = signature(parsed(code), lambda name: None)
+    assert found == "(x: int, y: B = B(), z: float = 1.0)"
     assert signature(parsed("class Colour(StrEnum):\n    RED = 'red'"), str)[0] == ""
     assert annotation(parsed("x: Float[Array, '']").annotation, {}.get) == (
         "Float[Array, '']"

@@ -7,6 +7,7 @@ refuses it with an error that names the field, the value and what is allowed.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
@@ -23,11 +24,8 @@ class Unfit(Exception):
 class Rule(attrs.Converter):
     """What a field takes.
 
-    Attributes:
-        allowed: what that is, in words that follow "it must be".
-        read: returns a value in its one form, or raises `Unfit`.
-
-    What is refused ends in a ValueError, or in the class's own kind, `_refusal`.
+    It is `allowed` in words that follow "it must be"; `read` returns a value in its one
+    form or raises `Unfit`, which ends in the class's `_refusal`, by default ValueError.
     """
 
     def __init__(self, allowed: str, read: Callable[[Any], Any]) -> None:
@@ -36,12 +34,10 @@ class Rule(attrs.Converter):
         self.read = read
 
     def _convert(self, value: Any, instance: Any, field: Any) -> Any:
-        try:
+        with contextlib.suppress(Unfit):
             return self.read(value)
-        except Unfit:
-            error = getattr(type(instance), "_refusal", ValueError)
-            message = f"{field.name} is {value!r}; it must be {self.allowed}"
-            raise error(message) from None
+        error = getattr(type(instance), "_refusal", ValueError)
+        raise error(f"{field.name} is {value!r}; it must be {self.allowed}")
 
 
 def _which(allowed: str, fits: Callable[[Any], bool], form: Any = lambda v: v) -> Rule:
@@ -134,11 +130,7 @@ def several(
 ) -> Any:
     """Take a sequence, as a tuple: a list, an array, whatever has an order.
 
-    Args:
-        of: the rule for its items.
-        length: how many there must be.
-        least: how many there must be at least.
-        once: keep only the first of equal items.
+    With `once`, of equal items the first alone.
     """
     some = f"at least {least} values" if least else "a sequence"
     some = some if length is None else f"{length} values"
@@ -162,10 +154,8 @@ def either(*rules: Rule) -> Any:
 
     def read(value: Any) -> Any:
         for rule in rules:
-            try:
+            with contextlib.suppress(Unfit):
                 return rule.read(value)
-            except Unfit:
-                continue
         raise Unfit
 
     return Rule(", or ".join(rule.allowed for rule in rules), read)

@@ -22,11 +22,16 @@ def write_durably(temporary: Path, path: Path, content: bytes) -> None:
         raise
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a whole text file in UTF-8, with its folder, or leave the old one."""
+def write(path: Path, content: bytes) -> None:
+    """Write a whole file, with its folder, or leave the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    write_durably(temporary, path, text.encode())
+    write_durably(temporary, path, content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole text file in UTF-8, or leave the old one."""
+    write(path, text.encode())
 
 
 @contextmanager

@@ -78,7 +78,8 @@ def _class_arguments(node: ast.ClassDef, link: Link) -> str:
             return _arguments(part, link, bound=True)
     decorators = " ".join(map(ast.unparse, node.decorator_list))
     bases = [ast.unparse(base) for base in node.bases]
-    if is_enum(node) or not ("dataclass(" in decorators or "NamedTuple" in bases):
+    made = "dataclass(" in decorators or "attrs.frozen" in decorators
+    if is_enum(node) or not (made or "NamedTuple" in bases):
         return ""
     parts = list(_fields(node, link))
     if parts and "kw_only=True" in decorators:
@@ -103,6 +104,6 @@ def _default(value: ast.expr) -> str | None:
     given = {word.arg: word.value for word in value.keywords}
     if "init" in given and not ast.literal_eval(given["init"]):
         return None
-    if "default_factory" in given:
-        return f"{ast.unparse(given['default_factory'])}()"
+    for factory in {"default_factory", "factory"} & set(given):
+        return f"{ast.unparse(given[factory])}()"
     return ast.unparse(given["default"]) if "default" in given else ""

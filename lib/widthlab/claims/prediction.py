@@ -9,8 +9,9 @@ import attrs
 
 from widthlab.claims.check import RELATIONS, SYMBOLS, Check
 from widthlab.claims.estimates import ClaimError, Estimate
-from widthlab.fields import choice, either, instance, optional, text
-from widthlab.fields import number as number_rule
+from widthlab.fields import choice, either, instance, number, optional, text
+
+_FINITE, _TOLERANCE = number(), number(least=0)
 
 
 @attrs.frozen
@@ -26,10 +27,8 @@ class Bound:
     _refusal: ClassVar = ClaimError
 
     relation: str = attrs.field(converter=choice(RELATIONS))
-    number: float = attrs.field(converter=number_rule())
-    within: float | None = attrs.field(
-        default=None, converter=optional(number_rule(least=0), "for the prediction's")
-    )
+    number: float = attrs.field(converter=_FINITE)
+    within: float | None = attrs.field(default=None, converter=optional(_TOLERANCE))
 
     def __str__(self) -> str:
         return f"{SYMBOLS[self.relation]} {self.number:g}"
@@ -37,17 +36,17 @@ class Bound:
 
 def equals(number: float, within: float | None = None) -> Bound:
     """Predict a number; a bare number means the same."""
-    return Bound("equals", float(number), within)
+    return Bound("equals", number, within)
 
 
 def at_most(number: float, within: float | None = None) -> Bound:
     """Predict that a measurement does not exceed a number."""
-    return Bound("at_most", float(number), within)
+    return Bound("at_most", number, within)
 
 
 def at_least(number: float, within: float | None = None) -> Bound:
     """Predict that a measurement does not fall below a number."""
-    return Bound("at_least", float(number), within)
+    return Bound("at_least", number, within)
 
 
 @attrs.frozen
@@ -86,9 +85,9 @@ class Prediction:
 
     quantity: str = attrs.field(converter=text())
     expected: Mapping[Any, Bound | float] | Bound | float = attrs.field(
-        converter=either(number_rule(), instance(Bound), instance(Mapping))
+        converter=either(instance(Mapping, Bound), _FINITE)
     )
-    within: float = attrs.field(default=0.0, converter=number_rule(least=0))
+    within: float = attrs.field(default=0.0, converter=_TOLERANCE)
 
     def __attrs_post_init__(self) -> None:
         if isinstance(self.expected, Mapping) and not self.expected:

@@ -27,6 +27,7 @@ plots.show(fig)
 
 from __future__ import annotations
 
+import builtins
 from base64 import b64encode
 from collections.abc import Hashable, Mapping
 from io import BytesIO
@@ -148,19 +149,20 @@ def label(key: Hashable) -> str:
 
 
 def show(fig: Figure) -> None:
-    """Display a figure as an opaque PNG and close it.
+    """Display a figure in a notebook as an opaque PNG, and close it.
 
     The same size whatever the notebook's own settings. Alt text goes to the cell's
     metadata (see the module's docstring).
     """
     import matplotlib.pyplot as plt
-    from IPython.display import display
 
     stream = BytesIO()
     fig.savefig(stream, format="png", dpi=DPI, facecolor="white")
     plt.close(fig)
     data = {"image/png": _shrink(stream.getvalue()), "text/plain": "<Figure>"}
-    display(data, raw=True)
+    # What a notebook's kernel puts there: the library itself needs no IPython.
+    if display := getattr(builtins, "display", None):
+        display(data, raw=True)
 
 
 def missing_alt(notebook: Mapping[str, Any]) -> list[str]:

@@ -16,14 +16,13 @@ import hashlib
 import json
 import math
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from widthlab.files import write_durably
+from widthlab.files import write
 from widthlab.runs import parquet
 from widthlab.runs.experiment import Experiment
 from widthlab.runs.record import Record
@@ -211,15 +210,10 @@ def _write(folder: Path, records: Mapping[str, Record]) -> None:
         for name, fact in facts.items()
     )
     text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
-    folder.mkdir(parents=True, exist_ok=True)
     for kind in sorted({record.spec.kind for record in named.values()}):
         mine = {k: r.columns for k, r in named.items() if r.spec.kind == kind}
-        _replace(folder / table_of(kind), parquet.written(mine))
-    _replace(folder / SIDECAR, text.encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    write_durably(path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp"), path, content)
+        write(folder / table_of(kind), parquet.written(mine))
+    write(folder / SIDECAR, text.encode())
 
 
 def _facts(record: Record) -> dict[str, Any]:
