@@ -58,9 +58,9 @@ def test_a_new_chapter_says_nothing_of_the_template(book, capsys):
     for mark in SAMPLE.marks():
         assert mark not in text
     assert "\n# Mine\n" in text and "title        = {Mine}" in text
-    assert 'NAME = "03-my-paper"' in text and 'PAPER = "chen2025global"' in text
+    assert 'Study("03-my-paper", key="mp", paper="chen2025global")' in text
     assert "{cite}`chen2025global`" in text
-    assert "\n(mp-c1)=\n" in text and 'id="mp.C1"' in text
+    assert "\n(mp-c1)=\n" in text and "mp.C1" in text
     assert text.count("cite-chapter-3") == 2 and "chapter 3}" in text
     out = capsys.readouterr().out
     assert "make execute CHAPTER=03-my-paper" in out and "mp.C1" in out
@@ -106,8 +106,8 @@ def test_the_books_own_contents_take_a_chapter(book):
 def test_title_paper_and_claims_have_defaults(book):
     new_chapter(book, "03-symmetry")
     text = (book / "chapters" / "03-symmetry.md").read_text(encoding="utf-8")
-    assert "\n# Symmetry\n" in text and 'id="symmetry.C1"' in text
-    assert f'PAPER = "{SAMPLE.paper}"' in text
+    assert "\n# Symmetry\n" in text and 'key="symmetry"' in text
+    assert f'paper="{SAMPLE.paper}"' in text
 
 
 def test_a_paper_that_the_bibliography_lacks_is_asked_for(book, capsys):

@@ -30,6 +30,10 @@ def test_fields_of_a_grid_can_vary_together():
     assert [(run.table.name, run.lr) for run in found[::2]] == [*rates.items()]
 
 
+def test_a_grid_can_be_of_anything():
+    assert grid({"a": (1, 2)}, of=dict, b=0) == [{"b": 0, "a": 1}, {"b": 0, "a": 2}]
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [

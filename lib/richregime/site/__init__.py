@@ -15,6 +15,7 @@ from richregime.site import (
     reference,
     scoreboard,
     status,
+    verdicts,
     weight,
 )
 
@@ -28,6 +29,7 @@ _MODULES = (
     reference,
     scoreboard,
     status,
+    verdicts,
     weight,
 )
 

@@ -1,27 +1,32 @@
-"""Experiments that differ along axes."""
+"""Runs that differ along axes."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from widthlab.runs.experiment import Experiment
 
 
 def grid(
-    axes: Mapping[str | tuple[str, ...], Iterable[Any]], **fixed: Any
-) -> list[Experiment]:
+    axes: Mapping[str | tuple[str, ...], Iterable[Any]],
+    *,
+    of: Callable[..., Any] = Experiment,
+    **fixed: Any,
+) -> list[Any]:
     """Every combination of the axes' values, the last axis fastest.
 
     Args:
         axes: values of each field that varies. A tuple of fields takes tuples of
             values: fields that vary together.
+        of: what is made of each combination; another kind of run, such as a
+            `Computed` of a chapter's own.
         **fixed: fields that all have in common.
 
     Raises:
         ValueError: a field is given twice, or values do not fit their fields; and what
-            `Experiment` refuses.
+            `of` refuses.
 
     Example:
         >>> from widthlab.data import DataSpec
@@ -42,7 +47,7 @@ def grid(
         [_settings(names, value) for value in values] for names, values in axes.items()
     ]
     return [
-        Experiment(**fixed, **{k: v for step in point for k, v in step.items()})
+        of(**fixed, **{k: v for step in point for k, v in step.items()})
         for point in itertools.product(*steps)
     ]
 

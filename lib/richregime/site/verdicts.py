@@ -1,0 +1,88 @@
+"""Verdict lines on the page of a chapter: each a callout with its claim's numbers.
+
+A chapter prints one line for each claim, which the tests compare at every run. On the
+page the line stands for what is known of the claim: the headline's numbers, how many
+checks pass, and what became of the controls, from ``results/claims.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from widthlab.claims import Judgement, Verdict
+from widthlab.claims.check import SYMBOLS
+
+from richregime.pages import CLAIMS, read_claims
+from richregime.site import assets, links
+from richregime.site.scoreboard import KEYS, name_of
+
+_LINE = re.compile(
+    r"([A-Za-z][\w-]*\.\w+)(?: \((\w+) tier\))? "
+    rf"(?:{'|'.join(re.escape(verdict.value) for verdict in Verdict)})"
+)
+
+
+def callout(judgement: Judgement, page: str) -> nodes.admonition:
+    """Return a claim's verdict with its numbers, linked to the scoreboard's row."""
+    head = judgement.checks[0].rounded()
+    predicted = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
+    predicted += f", tolerance {head.tolerance:.4g}" if head.tolerance else ""
+    measured = "not measured"
+    if head.estimate is not None:
+        seeds = f", {head.estimate.seeds} seeds" if head.estimate.seeds else ""
+        measured = f"measured {head.estimate}{seeds}"
+    counted = f"{judgement.passed()} of {len(judgement.checks)} checks pass"
+    broken = "; ".join(dict.fromkeys(check.label for check in judgement.controls))
+    control = judgement.control_line() + (f": {broken}" if broken else "")
+    symbol = judgement.verdict.badge.split()[0]
+    title = links.link(
+        "claim", name_of(judgement), page, nodes.inline("", judgement.line())
+    )
+    return nodes.admonition(
+        "",
+        nodes.title("", "", nodes.Text(f"{symbol} "), title),
+        nodes.paragraph("", f"{head.quantity}, {head.label}: {measured}."),
+        nodes.paragraph("", f"Predicted {predicted}. {counted}; {control}."),
+        classes=["wl-verdict", f"wl-{KEYS[judgement.verdict]}"],
+    )
+
+
+def _replace_lines(app: Any, doctree: nodes.document) -> None:
+    page = app.env.docname
+    blocks = [
+        block
+        for block in doctree.findall(nodes.literal_block)
+        if "stream" in block["classes"] and _names(block)
+    ]
+    if not blocks:
+        return
+    path = Path(app.srcdir) / CLAIMS
+    app.env.note_dependency(str(path))
+    committed = {
+        (j.claim.id, j.claim.tier): j
+        for j in read_claims(path)
+        if page == f"chapters/{j.claim.chapter}"
+    }
+    for block in blocks:
+        names = _names(block)
+        # A chapter on its way may print what is not committed: the line stays then.
+        if all(name in committed for name in names):
+            callouts = [callout(committed[name], page) for name in names]
+            # Not replace_self, which would hand on the classes of a stream.
+            block.parent.replace(block, callouts)
+
+
+def _names(block: nodes.literal_block) -> list[tuple[str, str]]:
+    """Return claim and tier of each line; none if a line is anything else."""
+    matches = [_LINE.fullmatch(line) for line in block.astext().splitlines()]
+    return [(m[1], m[2] or "live") for m in matches if m] if all(matches) else []
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Register what replaces the lines, and its style."""
+    app.connect("doctree-read", _replace_lines)
+    assets.use_where(app, "wl-verdict", css="scoreboard.css")
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
