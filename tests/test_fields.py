@@ -15,7 +15,7 @@ from widthlab import fields, parametrization
 from widthlab.claims import Check, Claim, Estimate, Judgement
 from widthlab.claims.prediction import Bound, Prediction
 from widthlab.data import DataSpec, Synthetic
-from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow, two_layer
+from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
 from widthlab.model import Shape
@@ -83,12 +83,6 @@ GIVEN = {
     Bound: {"relation": "equals", "number": 0.5, "within": 0.1},
     Prediction: {"quantity": "slope", "expected": 0.0},
     Judgement: {"claim": CLAIM, "checks": (CHECK,)},
-    Bound: {"relation": "equals", "number": 0.5},
-    Prediction: {"quantity": "slope", "expected": 0.5},
-    FlowRun: {
-        "flow": two_layer(np.eye(2), np.ones(2), np.eye(2), np.ones(2)),
-        "times": (0.0, 1.0),
-    },
 }
 # Dataclasses that are asked for nothing: what a computation leaves or passes round, and
 # what the library itself lists.
