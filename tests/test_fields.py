@@ -24,7 +24,6 @@ from widthlab.probes import Features, Spread
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs import FlowRun
 from widthlab.runs.experiment import Experiment
-from widthlab.runs.flows import FlowRun
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.state import Plan
 
