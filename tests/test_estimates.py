@@ -15,8 +15,8 @@ from widthlab.claims.estimates import (
     geometric_mean,
     mean,
     ratio,
-    slope,
 )
+from widthlab.claims.slopes import slope
 
 WIDTHS = (64, 128, 256, 512, 1024)
 

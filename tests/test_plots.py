@@ -17,7 +17,8 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.colors import to_hex, to_rgb
 from widthlab import plots
-from widthlab.claims.estimates import ClaimError, Estimate, slope
+from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.claims.slopes import slope
 from widthlab.parametrization import catalogue
 from widthlab.plots import style
 

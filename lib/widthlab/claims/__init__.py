@@ -10,11 +10,10 @@ from widthlab.claims.estimates import (
     geometric_mean,
     mean,
     ratio,
-    slope,
-    slopes,
 )
 from widthlab.claims.file import ClaimsFile, Difference, compare
 from widthlab.claims.prediction import Bound, Prediction, at_least, at_most, equals
+from widthlab.claims.slopes import slope, slopes
 
 __all__ = [
     "Bound",

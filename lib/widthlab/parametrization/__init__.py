@@ -12,14 +12,13 @@ from widthlab.parametrization.exponents import (
     BIASES,
     HALF,
     Exponents,
-    Growth,
-    LayerScales,
     Linear,
-    Parametrization,
     ParametrizationError,
     Role,
     layers_with_biases,
 )
+from widthlab.parametrization.scales import Growth, LayerScales
+from widthlab.parametrization.table import Parametrization
 
 __all__ = [
     "BIASES",

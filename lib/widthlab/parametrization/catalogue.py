@@ -11,12 +11,12 @@ from attrs import evolve
 from widthlab.parametrization.exponents import (
     HALF,
     Exponents,
-    Growth,
     Linear,
-    Parametrization,
     ParametrizationError,
     Role,
 )
+from widthlab.parametrization.scales import Growth
+from widthlab.parametrization.table import Parametrization
 
 
 def _row(a: Any, b: Any, c: Any, c_adam: Any = None, **more: Any) -> Exponents:
