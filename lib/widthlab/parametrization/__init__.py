@@ -12,12 +12,13 @@ from widthlab.parametrization.exponents import (
     BIASES,
     HALF,
     Exponents,
+    Growth,
     Linear,
     ParametrizationError,
     Role,
     layers_with_biases,
 )
-from widthlab.parametrization.scales import Growth, LayerScales
+from widthlab.parametrization.scales import LayerScales
 from widthlab.parametrization.table import Parametrization
 
 __all__ = [

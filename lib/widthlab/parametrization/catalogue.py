@@ -11,11 +11,11 @@ from attrs import evolve
 from widthlab.parametrization.exponents import (
     HALF,
     Exponents,
+    Growth,
     Linear,
     ParametrizationError,
     Role,
 )
-from widthlab.parametrization.scales import Growth
 from widthlab.parametrization.table import Parametrization
 
 

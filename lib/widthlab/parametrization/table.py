@@ -12,11 +12,12 @@ from attrs import evolve
 from widthlab.fields import count, instance, optional, several, text
 from widthlab.parametrization.exponents import (
     Exponents,
+    Growth,
     Linear,
     ParametrizationError,
     Role,
 )
-from widthlab.parametrization.scales import Growth, LayerScales
+from widthlab.parametrization.scales import LayerScales
 
 # A vector of biases is a matrix that acts on the constant input 1. Behind the output
 # layer it has finitely many entries, so nothing in it scales with width.
