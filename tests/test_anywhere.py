@@ -32,6 +32,7 @@ BINDER = ROOT / "binder"
 CHAPTERS = read_toc(ROOT)
 TEXTS = [Chapter(path.stem, path.parent) for path in sorted(ROOT.glob("chapters/*.md"))]
 HERE = read_address(ROOT)
+REPOSITORY = f"https://github.com/{HERE.name}"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -59,7 +60,7 @@ def test_a_chapter_begins_with_the_same_cell(chapter):
 
 
 def test_the_cell_fetches_from_the_books_repository():
-    assert re.findall(r'^ *home = "(.*)"$', CELL, re.M) == [HERE.repository]
+    assert re.findall(r'^ *home = "(.*)"$', CELL, re.M) == [REPOSITORY]
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_without_the_library_it_is_fetched_and_installed_once(book, tmp_path):
     again = [cost, f"in {clone / 'chapters'}"]
     assert session(book, folder) == [
         "Installing the book's library: a few minutes ...",
-        f"ran git clone --depth=1 {HERE.repository} {clone}",
+        f"ran git clone --depth=1 {REPOSITORY} {clone}",
         f"ran {sys.executable} -m pip install --editable {clone}",
         *again,
         *again,
@@ -229,13 +230,13 @@ def test_a_library_without_its_book_says_what_to_do(tmp_path, monkeypatch):
 def link_problem(url):
     """Say what is wrong with an address on Binder or Colab, or nothing."""
     parts = urlsplit(url)
-    home = [HERE.owner, HERE.name]
+    home = HERE.name.split("/")
     if parts.netloc == "mybinder.org":
-        wanted = ["", "v2", "gh", *home, HERE.branch]
+        wanted = ["", "v2", "gh", *home, "main"]
         place = parse_qs(parts.query)["urlpath"][0].removeprefix("lab/tree/")
         found = parts.path.split("/")
     elif parts.netloc == "colab.research.google.com":
-        wanted = ["", "github", *home, "blob", HERE.branch]
+        wanted = ["", "github", *home, "blob", "main"]
         found = parts.path.split("/")[: len(wanted)]
         place = "/".join(parts.path.split("/")[len(wanted) :])
     else:
@@ -265,7 +266,7 @@ def test_the_header_leads_to_this_chapter_on_binder_and_colab(chapter):
 def test_the_headers_commands_exist(chapter):
     header = chapter.source.read_text(encoding="utf-8").split("\n## ")[0]
     number = int(chapter.name[:2])
-    assert f"`git clone {HERE.repository}`" in header
+    assert f"`git clone {REPOSITORY}`" in header
     assert f"`.venv/bin/richregime run {number}`" in header
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)", header):
@@ -305,7 +306,11 @@ def launch_urls(page, *, notebook):
 def test_the_launch_buttons_are_the_headers_links(chapter):
     page = f"chapters/{chapter.name}"
     path = f"{page}.ipynb"
-    wanted = [HERE.binder(path), HERE.colab(path)]
+    colab = "https://colab.research.google.com/github"
+    wanted = [
+        f"https://mybinder.org/v2/gh/{HERE.name}/main?urlpath=lab/tree/{path}",
+        f"{colab}/{HERE.name}/blob/main/{path}",
+    ]
     assert launch_urls(page, notebook=True) == wanted
     header = chapter.source.read_text(encoding="utf-8").split("\n## ")[0]
     assert all(f"]({url})" in header for url in wanted)

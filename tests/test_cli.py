@@ -93,7 +93,7 @@ def test_workers_of_its_own(book):
         (("run", "7"), "No chapter is called '7'; there are 02-other, 03-int"),
         (("run", "0", "--tier", "paper"), "No chapter is called '0'"),
         (("run", "2", "--tier", "paper"), "02-other has no paper tier"),
-        (("data", "fetch", "imagenet"), "unknown name 'imagenet'; allowed: mnist-5k"),
+        (("fetch", "imagenet"), "unknown name 'imagenet'; allowed: mnist-5k"),
         (
             ("run", "3", "--tier", "paper", "--scheduler", "tcp://127.0.0.1:1"),
             "No scheduler answers at tcp://127.0.0.1:1",
@@ -163,7 +163,7 @@ def test_status_and_claims_of_the_book(capsys):
 
 
 def test_fetching_packaged_data_says_what_it_is(capsys):
-    assert cli.main(["data", "fetch", "digits"]) == 0
+    assert cli.main(["fetch", "digits"]) == 0
     assert re.match(
         r"digits: 1442 and 355 rows of 64, sha256 [0-9a-f]{16}\n",
         capsys.readouterr().out,

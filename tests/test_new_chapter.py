@@ -55,8 +55,8 @@ def contents(root):
 def test_a_new_chapter_says_nothing_of_the_template(book, capsys):
     new_chapter(book, "03-my-paper", title="Mine", paper="chen2025global")
     text = (book / "chapters" / "03-my-paper.md").read_text(encoding="utf-8")
-    for mark in SAMPLE.marks():
-        assert mark not in text
+    for mark in SAMPLE.values():
+        assert not re.search(mark, text), mark
     assert "\n# Mine\n" in text and "title        = {Mine}" in text
     assert 'Study("03-my-paper", key="mp", paper="chen2025global")' in text
     assert "{cite}`chen2025global`" in text
@@ -75,7 +75,7 @@ def test_only_what_is_replaced_differs_from_the_template(book):
     changed = [old for old, new in zip(before, after, strict=True) if old != new]
     assert changed
     for line in changed:
-        assert any(mark in line for mark in SAMPLE.marks()), line
+        assert any(re.search(mark, line) for mark in SAMPLE.values()), line
 
 
 def test_the_contents_gain_one_line_behind_the_last_chapter(book):
@@ -107,27 +107,25 @@ def test_title_paper_and_claims_have_defaults(book):
     new_chapter(book, "03-symmetry")
     text = (book / "chapters" / "03-symmetry.md").read_text(encoding="utf-8")
     assert "\n# Symmetry\n" in text and 'key="symmetry"' in text
-    assert f'paper="{SAMPLE.paper}"' in text
+    assert SAMPLE["paper"] in text
 
 
 def test_a_paper_that_the_bibliography_lacks_is_asked_for(book, capsys):
     assert main(["--root", str(book), "new", "03-my-paper", "--paper", "me2030"]) == 0
-    out = capsys.readouterr().out
-    assert "references.bib has no entry me2030" in out and "@misc{me2030," in out
+    assert "references.bib has no entry me2030" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["My Paper"], "'My Paper' cannot be a chapter's name"),
-        (["3-my-paper"], "It is two digits and words"),
-        (["03-my--paper"], "It is two digits and words"),
-        (["03-../x"], "It is two digits and words"),
-        (["02-two"], "chapters/02-two.md exists already"),
-        (["02-other"], "chapters/02-two.md has that number"),
-        (["05-my-paper"], "chapter 3, after 02-two: call it 03-my-paper"),
-        (["03-to-work", "--claims", "tw"], "those of 02-two are"),
-        (["03-my-paper", "--claims", "one"], "those of 01-one are"),
+        (["My Paper"], "'My Paper' cannot be the next chapter's name"),
+        (["3-my-paper"], "its number and words"),
+        (["03-my--paper"], "its number and words"),
+        (["03-../x"], "its number and words"),
+        (["02-two"], "as 03-my-paper"),
+        (["05-my-paper"], "as 03-my-paper"),
+        (["03-to-work", "--claims", "tw"], "other claims are"),
+        (["03-my-paper", "--claims", "one"], "other claims are"),
         (["03-my-paper", "--claims", "a b"], "small letters and digits"),
     ],
 )
@@ -135,19 +133,6 @@ def test_what_cannot_be_begun_changes_nothing(book, capsys, options, message):
     before = contents(book)
     assert main(["--root", str(book), "new", *options]) == 1
     assert message in capsys.readouterr().err
-    assert contents(book) == before
-
-
-def test_a_template_that_lost_a_mark_is_refused(book):
-    path = book / TEMPLATE
-    path.write_text(path.read_text("utf-8").replace("demo.C", "other.C"))
-    before = contents(book)
-    with pytest.raises(BookError, match=r"no longer says 'demo\.C'"):
-        new_chapter(book, "03-my-paper")
-    path.unlink()
-    with pytest.raises(BookError, match=r"_template\.md is missing"):
-        new_chapter(book, "03-my-paper")
-    del before[TEMPLATE]
     assert contents(book) == before
 
 
@@ -161,7 +146,7 @@ def test_contents_without_chapters_are_named(book):
 
 def test_the_template_is_no_chapter():
     """It is neither listed nor has it outputs; the site leaves its folder's .md out."""
-    assert SAMPLE.name not in [chapter.name for chapter in read_chapters(ROOT)]
+    assert "_template" not in [chapter.name for chapter in read_chapters(ROOT)]
     assert not (ROOT / TEMPLATE).with_suffix(".ipynb").exists()
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["only_build_toc_files"]

@@ -4,37 +4,41 @@ The pages are read by Sphinx once, on their own, without a theme or the chapters
 is checked is the tree of each page, from which any site is written.
 """
 
-import ast
+import importlib
+import inspect
 import itertools
 import json
+import pkgutil
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import widthlab
 import yaml
-from richregime.site import commandline, inventory, source, uses
-from richregime.site.docstrings import to_rest
-from richregime.site.reference import plain_signatures
-from richregime.site.signatures import annotation, signature
-from sphinx.pycode import ModuleAnalyzer
+from richregime.cli import main
+from richregime.site.markdown import to_rest
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY = inventory.inventory()
 
 BUILD = """
 import json, sys
 from io import StringIO
+import yaml
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
 root, out = sys.argv[1:]
+with open(f"{root}/_config.yml") as file:
+    config = yaml.safe_load(file)["sphinx"]["config"]
+ours = ("autodoc", "napoleon", "python", "add_module", "toc_object", "nitpick")
 warned = StringIO()
 app = Sphinx(root, None, f"{out}/html", f"{out}/trees", "dummy", {
-    "extensions": ["myst_parser", *(f"richregime.site.{name}" for name in
-                                    ("commandline", "reference"))],
+    **{name: value for name, value in config.items() if name.startswith(ours)},
+    "extensions": ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon",
+                   "sphinx_argparse_cli", "richregime.site.reference"],
     "myst_enable_extensions": ["dollarmath"],
     "root_doc": "library/reference", "nitpicky": True,
     "include_patterns": ["library/reference.md", "library/reference/*.md"],
@@ -52,13 +56,14 @@ for page in sorted(app.env.found_docs):
             if not any(isinstance(up, apart) for up in ancestors(text)))
     pages[page] = {
         "text": "\\n".join(map(str, kept)),
+        "whole": tree.astext(),
         "levels": [depth(title) for title in tree.findall(nodes.title)],
         "signatures": [one.astext() for one in
                        tree.findall(addnodes.desc_signature)],
         "problems": [node.astext() for node in tree.findall(nodes.problematic)],
         "math": sum(1 for _ in tree.findall(nodes.math)),
-        "links": [node["reftitle"] for node in tree.findall(nodes.reference)
-                  if "reftitle" in node],
+        "links": [node.get("reftitle") or node.get("refid") for node in
+                  tree.findall(nodes.reference)],
     }
 from jax._src import xla_bridge
 said = warned.getvalue().splitlines()
@@ -67,7 +72,7 @@ json.dump({
     "warnings": [line for line in said if "in any toctree" not in line],
     "pages": pages,
     "objects": {name: one.docname for name, one in
-                app.env.get_domain("py").objects.items() if not one.aliased},
+                app.env.get_domain("py").objects.items()},
     "backends": xla_bridge.backends_are_initialized(),
 }, sys.stdout)
 """
@@ -97,6 +102,39 @@ def built(tmp_path_factory):
     return json.loads(done.stdout)
 
 
+def modules():
+    """The library's public modules."""
+    found = pkgutil.walk_packages(widthlab.__path__, "widthlab.")
+    names = (one.name for one in found)
+    return [n for n in names if not any(p.startswith("_") for p in n.split("."))]
+
+
+def public():
+    """What others may import: full names with the object, where it is documented.
+
+    A name that a package exports is documented there, else where it is defined.
+    """
+    there = {
+        name: sys.modules.get(name) or importlib.import_module(name)
+        for name in modules()
+    }
+    for name, module in there.items():
+        around = there.get(name.rpartition(".")[0])
+        exported = set(getattr(around, "__all__", ()))
+        for word in getattr(module, "__all__", None) or vars(module):
+            found = getattr(module, word)
+            own = getattr(found, "__module__", "").startswith(
+                name if hasattr(module, "__path__") else (name,)
+            )
+            if inspect.ismodule(found) or word.startswith("_") or word in exported:
+                continue
+            if own and (inspect.isclass(found) or inspect.isroutine(found)):
+                yield f"{name}.{word}", found
+
+
+PUBLIC = dict(public())
+
+
 def test_pages_are_built_without_a_warning_or_a_device(built):
     assert built["warnings"] == []
     assert [p for page in built["pages"].values() for p in page["problems"]] == []
@@ -104,24 +142,27 @@ def test_pages_are_built_without_a_warning_or_a_device(built):
 
 
 def test_every_public_name_is_on_a_page(built):
-    """A new name needs a page, and a constant a docstring to get there."""
-    assert len(LIBRARY.homes) > 300
-    assert sorted(set(LIBRARY.homes.values()) - set(built["objects"])) == []
+    """A new module needs its lines on a page, a new name a docstring to get there."""
+    assert len(PUBLIC) > 200
+    assert sorted(set(PUBLIC) - set(built["objects"])) == []
 
 
-def test_every_member_of_a_public_class_is_on_its_page(built):
+def test_every_public_member_is_on_its_page(built):
     wanted = {
-        f"{home}.{member}"
-        for full, home in LIBRARY.homes.items()
-        for member in source.members(LIBRARY.definition(full))
+        f"{full}.{name}"
+        for full, found in PUBLIC.items()
+        if inspect.isclass(found)
+        for name, member in vars(found).items()
+        if not name.startswith("_")
+        and isinstance(member, property | classmethod | staticmethod | type(modules))
     }
-    assert "widthlab.parametrization.Role.INPUT" in wanted
+    wanted |= {f"widthlab.parametrization.Role.{name}" for name in ("INPUT", "HIDDEN")}
+    assert len(wanted) > 100
     assert sorted(wanted - set(built["objects"])) == []
 
 
 def test_nothing_private_is_on_a_page(built):
-    names = [name for name in built["objects"] if "._" in name]
-    assert names == []
+    assert [name for name in built["objects"] if "._" in name] == []
 
 
 def test_no_mark_is_left_unrendered(built):
@@ -133,18 +174,25 @@ def test_no_mark_is_left_unrendered(built):
 
 def test_the_first_line_of_every_docstring_is_on_its_page(built):
     """Napoleon would make a type of what stands before a colon."""
-    for full, text in first_lines():
-        page = built["objects"][LIBRARY.documented(full)]
-        plain = max(re.split(r"\$[^$]*\$|`[^`]*`|['\"*]", text), key=len).strip()
-        shown = " ".join(built["pages"][page]["text"].split())
-        assert plain in shown, full
+    for full, found in PUBLIC.items():
+        first = inspect.getdoc(found).splitlines()[0]
+        plain = max(re.split(r"\$[^$]*\$?|`[^`]*`|['\"*]", first), key=len).strip()
+        page = built["pages"][built["objects"][full]]
+        assert plain in " ".join(page["text"].split()), full
 
 
-def test_properties_have_a_type_and_are_not_called(built):
-    shown = built["pages"]["library/reference/networks"]["signatures"]
+def test_signatures_are_those_of_the_source_and_lead_to_types(built):
+    shown = [one for page in built["pages"].values() for one in page["signatures"]]
     assert "property normalises: bool" in shown
-    methods = [one for page in built["pages"].values() for one in page["signatures"]]
-    assert [one for one in methods if "(self" in one or "(cls" in one] == []
+    assert [one for one in shown if "(self" in one or "(cls" in one] == []
+    assert [one for one in shown if "jaxlib" in one or "factory" in one] == []
+    (mlp,) = (one for one in shown if one.startswith("mlp("))
+    assert "x1: Float[AnyArray, 'n1 input']" in mlp and "-> Kernels" in mlp.replace(
+        "→", "->"
+    )
+    links = built["pages"]["library/reference/experiments"]["links"]
+    wanted = ("training.schedules.Schedule", "data.DataSpec", "data.spec.DataSpec")
+    assert sum(f"widthlab.{name}" in links for name in wanted) >= 2
 
 
 def test_headings_are_in_order(built):
@@ -154,13 +202,6 @@ def test_headings_are_in_order(built):
         assert all(b <= a + 1 for a, b in itertools.pairwise(levels)), page
 
 
-def test_docstrings_link_to_each_other(built):
-    links = built["pages"]["library/reference/experiments"]["links"]
-    assert {"widthlab.training.schedules.Schedule", "widthlab.data.DataSpec"} <= set(
-        links
-    )
-
-
 def test_every_page_is_in_the_table_of_contents():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     files = re.findall(r"library/reference/[\w-]+", json.dumps(toc))
@@ -168,62 +209,29 @@ def test_every_page_is_in_the_table_of_contents():
     assert sorted(files) == sorted(f"library/reference/{p.stem}" for p in there)
 
 
-def first_lines():
-    """Definitions and the first lines of their docstrings, those of constants too."""
-    for full, node in definitions():
-        yield full, ast.get_docstring(node).splitlines()[0]
-    for full in LIBRARY.homes:
-        module, _, name = full.rpartition(".")
-        if isinstance(LIBRARY.definition(full), ast.Assign | ast.AnnAssign):
-            analyzer = ModuleAnalyzer.for_module(module)
-            analyzer.analyze()
-            yield full, analyzer.attr_docs["", name][0]
-
-
-def definitions():
-    for full in LIBRARY.homes:
-        node = LIBRARY.definition(full)
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            yield full, node
-            for name, part in source.members(node).items():
-                if isinstance(part, ast.FunctionDef):
-                    yield f"{full}.{name}", part
-
-
-def test_every_public_class_and_function_has_a_docstring():
-    assert [full for full, node in definitions() if not ast.get_docstring(node)] == []
-
-
 def test_documented_arguments_and_fields_exist():
-    for full, node in definitions():
-        is_class = isinstance(node, ast.ClassDef)
-        section = "Attributes" if is_class else "Args"
-        text = ast.get_docstring(node) or ""
-        found = re.search(rf"^{section}:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
-        named = re.findall(r"^    \**(\w+):", found[1] if found else "", re.MULTILINE)
-        known = {n.arg for n in ast.walk(node) if isinstance(n, ast.arg)}
-        if is_class:
-            known |= set(source.fields(node)) | set(
-                re.findall(r"self\.(\w+)", ast.unparse(node))
-            )
+    for full, found in PUBLIC.items():
+        section = "Attributes" if inspect.isclass(found) else "Args"
+        text = inspect.getdoc(found)
+        listed = re.search(rf"^{section}:\n((?:    .*\n?|\n)+)", text, re.MULTILINE)
+        named = re.findall(r"^    \**(\w+):", listed[1] if listed else "", re.MULTILINE)
+        if inspect.isclass(found):
+            known = {*dir(found), *inspect.get_annotations(found)}
+            known |= set(re.findall(r"self\.(\w+)", inspect.getsource(found)))
+        else:
+            known = set(inspect.signature(found).parameters)
         assert set(named) <= known, full
 
 
 def test_what_is_returned_is_not_taken_for_a_type():
     """Napoleon would, where the first line of the section has a colon."""
-    for full, node in definitions():
-        found = re.search(r"^Returns:\n(.*)", ast.get_docstring(node) or "", re.M)
+    for full, definition in PUBLIC.items():
+        found = re.search(r"^Returns:\n(.*)", inspect.getdoc(definition), re.M)
         text = re.sub(r"`[^`]*`|\$[^$]*\$", "", found[1] if found else "")
         assert ":" not in text, f"{full}: write the first line without a colon"
 
 
 # --- docstrings
-
-
-def rest(text, known=()):
-    lines = text.split("\n")
-    names = dict(known)
-    return "\n".join(to_rest(lines, names.get))
 
 
 @pytest.mark.parametrize(
@@ -237,149 +245,48 @@ def rest(text, known=()):
         ("Beta$(a)$", r"Beta\ :math:`(a)`"),
         ("$a\n    b$", ":math:`a b`"),
         ("5 $ and 3 $ more", "5 $ and 3 $ more"),
-        ("`lr` and `f(x)`s", r"``lr`` and ``f(x)``\ s"),
-        ("``a`b``", "``a`b``"),
+        ("`lr` and `f(x)`s", r":py:name:`lr` and ``f(x)``\ s"),
+        ("`make run`", "``make run``"),
         ("|x| * y_ and a_b", r"\|x\| \* y\_ and a_b"),
         ("*Seeds.* here", "*Seeds.* here"),
         (r"a \ b", r"a \\ b"),
+        ("these:\n- one", "these:\n\n- one"),
+        (
+            "Say $x$.\n\n>>> f('$a$')\n'*'\n\n$y$",
+            "Say :math:`x`.\n\n>>> f('$a$')\n'*'\n\n:math:`y`",
+        ),
     ],
 )
 def test_inline_marks(markdown, expected):
-    assert rest(markdown) == expected
-
-
-def test_names_lead_where_there_is_something():
-    known = {"run": "widthlab.runs.sweep.run"}
-    assert rest("`run()` of `lr`", known) == (
-        ":py:obj:`run() <widthlab.runs.sweep.run>` of ``lr``"
-    )
-    assert rest("`make run`", known) == "``make run``"
+    assert to_rest(markdown) == expected
 
 
 def test_a_display_stands_alone_and_keeps_its_place():
-    found = rest("Args:\n    x: with\n\n        $$a\n          - b.$$\n\n        more")
+    found = to_rest(
+        "Args:\n    x: with\n\n        $$a\n          - b.$$\n\n        more"
+    )
     assert found.split("\n.. ")[0].startswith("Args:\n    x: with\n")
     assert "\n        .. math::\n\n           a\n           - b.\n" in found
     assert found.endswith("\n        more")
-    assert rest("where $$x$$, and") == "where\n\n.. math::\n\n   x,\n\nand"
+    flat = re.sub(r"\n\s*\n+", "\n\n", to_rest("where $$x$$, and"))
+    assert flat == "where \n\n.. math::\n\n   x,\n\nand"
 
 
-def test_examples_and_fences_are_left_alone():
-    text = "Say `x`.\n\n>>> f(`x`, '$a$')\n'*'\n\n$y$"
-    assert rest(text) == "Say ``x``.\n\n>>> f(`x`, '$a$')\n'*'\n\n:math:`y`"
-    assert rest("~~~text\n```\n$a$ *\n```\n~~~") == (
-        ".. code-block:: text\n\n   ```\n   $a$ *\n   ```"
+def test_fences_are_code():
+    assert to_rest("~~~text\n```\n$a$ *\n```\n~~~").split() == (
+        ".. code-block:: text ``` $a$ * ```".split()
     )
-
-
-def test_a_list_needs_no_empty_line():
-    assert rest("these:\n- one\n- two") == "these:\n\n- one\n- two"
-
-
-# --- signatures and names
-
-
-def parsed(code):
-    return ast.parse(code).body[0]
-
-
-def test_signatures_are_those_of_the_source():
-    code = "def f(x: Float[Array, ' n'], *, k: Shape = None) -> dict[str, Shape]: ..."
-    link = {"Shape": "widthlab.model.Shape"}.get
-    arguments, returns = signature(parsed(code), link)
-    assert arguments == ("(x: Float[Array, 'n'], *, k: ~widthlab.model.Shape=None)")
-    assert returns == "dict[str, ~widthlab.model.Shape]"
-    method = parsed("def f(self, x: int): ...")
-    assert signature(method, link, bound=True) == ("(x: int)", "")
-
-
-def test_a_dataclass_is_called_with_its_fields():
-    code = """
-@dataclass(frozen=True, kw_only=True)
-class A:
-    x: int
-    y: B = field(default_factory=B)
-    z: float = field(default=1.0, compare=False)
-    w: C = _PRIVATE
-    name: ClassVar[str] = "a"
-    hidden: int = field(init=False)
-"""
-    found, _ = signature(parsed(code), lambda name: None)
-    assert found == "(*, x: int, y: B = B(), z: float = 1.0, w: C = ...)"
-    code = """
-@attrs.frozen
-class A:
-    x: int = attrs.field(converter=count())
-    y: B = attrs.field(factory=B, converter=instance(B))
-    z: float = attrs.field(default=1.0, converter=number())
-"""
-    found, _ = signature(parsed(code), lambda name: None)
-    assert found == "(x: int, y: B = B(), z: float = 1.0)"
-    assert signature(parsed("class Colour(StrEnum):\n    RED = 'red'"), str)[0] == ""
-    assert annotation(parsed("x: Float[Array, '']").annotation, {}.get) == (
-        "Float[Array, '']"
-    )
-
-
-def test_lines_of_a_signature_are_no_list_of_definitions():
-    lines = '<dt class="sig py">f(<dl>\n<dd>x</dd>\n</dl>)</dt><dd>Do.</dd>'
-    assert plain_signatures(f"<dl>{lines}</dl>") == (
-        '<dl><dt class="sig py">f(<div>\n<div>x</div>\n</div>)</dt><dd>Do.</dd></dl>'
-    )
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "owner", "expected"),
-    [
-        (
-            "widthlab.runs.sweep",
-            "Experiment",
-            "",
-            "widthlab.runs.experiment.Experiment",
-        ),
-        ("widthlab.model", "Role", "", "widthlab.parametrization.Role"),
-        ("richregime.study", "Archive", "", "widthlab.runs.archive.Archive"),
-        ("widthlab.flow", "solve", "", "widthlab.flow.solve"),
-        ("widthlab.kernels", "moment", "", "widthlab.kernels.moment"),
-        ("widthlab.kernels.series", "moment", "", "widthlab.kernels.series.moment"),
-        ("widthlab.claims", "read", "ClaimsFile", "widthlab.claims.ClaimsFile.read"),
-        ("widthlab.training.calibration", "Shape.widths", "", "widthlab.model.Shape"),
-        (
-            "widthlab.papers.hajjar2023symmetries.angles",
-            "angle_kernels",
-            "",
-            "widthlab.papers.hajjar2023symmetries.angle_kernels",
-        ),
-        ("widthlab.training", "data", "", None),
-        ("widthlab.training", "nowhere", "", None),
-    ],
-)
-def test_names_mean_what_their_module_means(module, name, owner, expected):
-    assert LIBRARY.resolve(module, name, owner) == expected
-
-
-def test_chapters_are_found_by_what_they_use():
-    code = "from widthlab import flow, run as go\nflow.solve(1)\nx = go(2)\n"
-    assert uses.modules_used(code, LIBRARY) == {"widthlab.flow", "widthlab.runs.sweep"}
-    assert uses.modules_used("import numpy as np\nnp.mean(run)", LIBRARY) == set()
 
 
 # --- commands
 
 
-def test_every_command_is_on_its_page():
-    page = (ROOT / "library/reference/commands.md").read_text()
-    shown = re.findall(r"{command-help} (.+)", page)
-    for name in commandline.commands(commandline.find("widthlab")):
-        assert any(f"{one} ".startswith(f"widthlab {name} ") for one in shown), name
-    assert "python -m richregime" in shown
-
-
-def test_a_command_is_described_by_its_parser():
-    parser = commandline.find("widthlab run")
-    assert commandline.usage_of(parser).startswith("widthlab run ")
-    told = dict(commandline.entries(parser))
-    assert "--minutes MINUTES" in told and "--dry-run" in told
-    assert told["chapter"]
-    with pytest.raises(KeyError):
-        commandline.find("widthlab jump")
+def test_every_command_is_on_its_page_with_its_options(built, capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert {"run", "status", "html", "fetch"} <= set(commands)
+    page = built["pages"]["library/reference/commands"]["whole"]
+    for command in commands:
+        assert f"richregime {command}" in page, command
+    assert "--minutes" in page and "begin nothing after this time" in page

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from richregime import pages
-from richregime.chapters import read_chapters
+from richregime.bibliography import title
+from richregime.chapters import BookError, Chapter, read_chapters
 from richregime.site import assets, scoreboard
-from richregime.site.sources import title
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from widthlab.claims.claim import Verdict
@@ -46,7 +46,7 @@ def make_book(root, judged=JUDGED):
     for chapter in read_chapters(ROOT):
         labels = LABEL.findall(chapter.source.read_text())
         parts = [
-            f"# {title(chapter.source)}",
+            f"# {title(chapter)}",
             *(f"{x}\n## At {x[1:-2]}" for x in labels),
         ]
         (root / "chapters" / f"{chapter.name}.md").write_text("\n\n".join(parts))
@@ -243,12 +243,12 @@ def test_a_book_without_claims_and_a_form_that_there_is_not(tmp_path):
 
 
 def test_a_chapter_s_title_is_not_a_comment_of_its_code(tmp_path):
-    path = tmp_path / "chapter.md"
-    path.write_text("---\n# a comment\nkey: value\n---\n\n# The title\n\n# Other\n")
-    assert title(path) == "The title"
-    path.write_text("no title\n")
-    with pytest.raises(ValueError, match=r"chapter\.md has no title"):
-        title(path)
+    chapter = Chapter("chapter", tmp_path)
+    chapter.source.write_text("```python\n# a comment\n```\n\n# The title\n\n# Other\n")
+    assert title(chapter) == "The title"
+    chapter.source.write_text("no title\n")
+    with pytest.raises(BookError, match=r"chapter\.md has no heading"):
+        title(chapter)
 
 
 ASK = """

@@ -22,7 +22,7 @@ _SHOWN_GROUPS = 40
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if all is well, 1 if something needs mending."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     # A kill is an interruption too: what is finished is kept, the rest not begun.
     with contextlib.suppress(ValueError):  # only in a main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -50,20 +50,22 @@ def script() -> None:
     raise SystemExit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="richregime", description=__doc__)
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the program, which its page of the reference reads, too."""
+    program = argparse.ArgumentParser(
+        prog="richregime", description="Run the book's chapters, and see what came out."
+    )
+    program.add_argument(
         "--root", type=Path, default=Path(), help="the book's folder (default: here)"
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = program.add_subparsers(required=True, metavar="COMMAND")
     _add_runs(commands)
     _add_results(commands)
     _add_authors(commands)
-    return parser
+    return program
 
 
 def _add_runs(commands: Any) -> None:
-
     run = commands.add_parser("run", help="run a chapter's experiments")
     run.add_argument("chapter", help="its name or number, as 3")
     run.add_argument(
@@ -112,8 +114,7 @@ def _add_results(commands: Any) -> None:
     record.add_argument("chapter", help="its name or number, as 3")
     record.set_defaults(command=_record)
 
-    data = commands.add_parser("data", help="data sets")
-    fetch = data.add_subparsers(required=True, metavar="fetch").add_parser(
+    fetch = commands.add_parser(
         "fetch", help="download a data set, or check the files that are there"
     )
     fetch.add_argument("name", help="as mnist, fashion-mnist or cifar10")
@@ -419,14 +420,11 @@ def _address(options: argparse.Namespace) -> None:
     from richregime import address
 
     root = find_root(options.root)
-    if options.url is None:
-        here = address.read_address(root)
-        print(f"The book is at {here.repository}, its site at {here.site}")
-    elif options.check:
-        address.require(root, options.url, options.site)
-    else:
+    if options.url is not None and not options.check:
         address.move(root, options.url, options.site)
-    if problems := address.address_problems(root):
+    print("The book is at {}, its site at {}".format(*address.read_address(root)))
+    given = (options.url, options.site) if options.check else ()
+    if problems := address.address_problems(root, *given):
         raise BookError("\n".join(problems))
 
 

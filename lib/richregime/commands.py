@@ -68,7 +68,7 @@ def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> N
         )
     (work / "claims.json").unlink(missing_ok=True)
     notebooks = [_committed(chapter) for chapter in chapters]
-    _run(root, work, chapters, notebooks, resumed=resumed > 0, keep=_keep_copy(work))
+    _run(root, work, chapters, notebooks, keep=_keep_copy(work))
     shutil.rmtree(work / "store", ignore_errors=True)
 
     print(f"\n{scoreboard_text(read_claims(work / 'claims.json'))}\n")
@@ -163,7 +163,6 @@ def _run(
     *,
     keep: Keep,
     ask: str = "",
-    resumed: bool = False,
 ) -> None:
     """Execute notebooks one after the other with one progress display for all."""
     work.mkdir(parents=True, exist_ok=True)
@@ -171,7 +170,7 @@ def _run(
     warm_up(env)
     plan = _plan(read_executions(root), chapters, notebooks)
     begin, offset = time.monotonic(), 0
-    with Progress(plan, sys.stdout, resumed=resumed) as progress:
+    with Progress(plan, sys.stdout) as progress:
         for chapter, notebook in zip(chapters, notebooks, strict=True):
             first = offset
             try:

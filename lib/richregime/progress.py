@@ -1,28 +1,11 @@
 """Progress of a run over chapters: where it is, how long it took, what remains."""
 
-import shutil
-import threading
-import time
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TextIO
 
-
-@runtime_checkable
-class Stream(Protocol):
-    """What progress is written to: standard output, or whatever stands in for it."""
-
-    def write(self, text: str, /) -> int:
-        """Write text."""
-        ...
-
-    def flush(self) -> None:
-        """Write out what is buffered."""
-        ...
-
-    def isatty(self) -> bool:
-        """Whether a terminal shows it."""
-        ...
+from tqdm import tqdm
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,100 +28,38 @@ def clock(seconds: float) -> str:
 
 
 class Progress:
-    """One updating line on a terminal; one line per cell group in a log.
+    """A bar on a terminal, one line for each group of cells in a log.
 
-    The estimate scales the recorded seconds of the cells to come by the pace of the
-    cells done. On a resumed run, cells far faster than their record were read back from
-    the store and say nothing about the pace.
+    A cell counts as the seconds that it took when last recorded, so that what remains
+    follows from the pace so far; cells count alike where one was never recorded.
     """
 
-    def __init__(
-        self,
-        steps: Sequence[Step],
-        stream: Stream,
-        *,
-        resumed: bool = False,
-        now: Callable[[], float] = time.monotonic,
-    ):
+    def __init__(self, steps: Sequence[Step], stream: TextIO):
         self._steps, self._stream = steps, stream
-        self._resumed, self._now = resumed, now
+        known = [step.recorded for step in steps if step.recorded is not None]
+        self._sizes = known if len(known) == len(steps) else [1.0] * len(steps)
         self._terminal = stream.isatty()
-        self._begin = self._cell_begin = now()
-        self._done: list[float] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._ticker: threading.Thread | None = None
+        self.bar = tqdm(
+            total=sum(self._sizes),
+            file=stream,
+            bar_format="{desc} | {percentage:.0f} % in {elapsed}, {remaining} left",
+            dynamic_ncols=self._terminal,
+            leave=False,
+            delay=0 if self._terminal else math.inf,  # a log gets lines of its own
+        )
 
     def __enter__(self) -> "Progress":
-        if self._terminal:
-            self._ticker = threading.Thread(target=self._tick, daemon=True)
-            self._ticker.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        if self._ticker is not None:
-            self._ticker.join()
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+        self.bar.close()
 
     def start(self, position: int) -> None:
         """Note that the cell at `position` starts now, and all before it are done."""
-        with self._lock:
-            if position > len(self._done):
-                self._done.append(self._now() - self._cell_begin)
-            self._cell_begin = self._now()
-            step = self._steps[position]
-            before = self._steps[position - 1] if position else None
-        if self._terminal:
-            self._draw()
-        elif before is None or (before.chapter, before.group) != (
-            step.chapter,
-            step.group,
-        ):
-            print(self.line(), file=self._stream, flush=True)
-
-    def remaining(self) -> float | None:
-        """Estimate the seconds that remain, or None while there is nothing to go by."""
-        done = len(self._done)
-        records = [step.recorded for step in self._steps]
-        running = self._now() - self._cell_begin
-        if any(record is None for record in records):
-            if not done:
-                return None
-            return max(sum(self._done) / done * (len(records) - done) - running, 0.0)
-        known = [record for record in records if record is not None]
-        pace = self._pace(known[:done])
-        ahead = [pace * record for record in known[done:]]
-        if not ahead:
-            return 0.0
-        return max(ahead[0] - running, 0.0) + sum(ahead[1:])
-
-    def _pace(self, recorded: Sequence[float]) -> float:
-        pairs = list(zip(self._done, recorded, strict=True))
-        if self._resumed:
-            pairs = [(took, record) for took, record in pairs if took > 0.3 * record]
-        expected = sum(record for _, record in pairs)
-        # The first short cells (imports) are too noisy to scale minutes by.
-        return sum(took for took, _ in pairs) / expected if expected > 2.0 else 1.0
-
-    def line(self) -> str:
-        """The current state in one line of text."""
-        position = min(len(self._done), len(self._steps) - 1)
-        step = self._steps[position]
-        left = self.remaining()
-        estimate = "no estimate yet" if left is None else f"about {clock(left)} left"
-        return (
-            f"[{clock(self._now() - self._begin):>5}] {step.chapter} | cell "
-            f"{position + 1}/{len(self._steps)} | {estimate} | {step.group}"
-        )
-
-    def _draw(self) -> None:
-        with self._lock:
-            width = shutil.get_terminal_size().columns - 1
-            self._stream.write(f"\r\x1b[K{self.line()[:width]}")
-            self._stream.flush()
-
-    def _tick(self) -> None:
-        while not self._stop.wait(1.0):
-            self._draw()
+        step, before = self._steps[position], self._steps[max(position - 1, 0)]
+        place = f"{step.chapter} | cell {position + 1}/{len(self._steps)}"
+        self.bar.set_description_str(f"{place} | {step.group}", self._terminal)
+        self.bar.update(sum(self._sizes[:position]) - self.bar.n)
+        new = (before.chapter, before.group) != (step.chapter, step.group)
+        if not self._terminal and (new or position == 0):
+            print(self.bar, file=self._stream, flush=True)

@@ -5,7 +5,7 @@ and verdict, and the code, data, environment and execution behind them. It is a 
 function of committed files (the claims, the executions, the stored runs' sidecar, the
 bibliography, the chapter's pair, the configuration), so it is not committed itself:
 a second copy of a verdict could differ from the first. The site has it as
-``records/<chapter>.json``, and ``widthlab record 3`` prints it.
+``records/<chapter>.json``, and ``richregime record 3`` prints it.
 """
 
 from __future__ import annotations

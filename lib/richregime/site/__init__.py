@@ -3,39 +3,16 @@
 Each module adds its own directives, nodes and scripts in a `setup` of its own.
 """
 
+from importlib import import_module
 from typing import Any
 
-from richregime.site import (
-    a11y,
-    commandline,
-    gallery,
-    links,
-    meta,
-    records,
-    reference,
-    scoreboard,
-    status,
-    verdicts,
-    weight,
-)
-
 _MODULES = (
-    a11y,
-    commandline,
-    gallery,
-    links,
-    meta,
-    records,
-    reference,
-    scoreboard,
-    status,
-    verdicts,
-    weight,
+    *("a11y", "gallery", "links", "meta", "records", "reference", "scoreboard"),
+    *("status", "verdicts", "weight"),
 )
 
 
-def setup(app: Any) -> dict[str, Any]:
+def setup(app: Any) -> None:
     """Register what the modules of this package add."""
-    for module in _MODULES:
-        module.setup(app)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    for name in _MODULES:
+        import_module(f"{__name__}.{name}").setup(app)

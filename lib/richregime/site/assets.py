@@ -25,10 +25,11 @@ def use_where(
             app.add_js_file(js, loading_method="defer")
 
     app.connect("html-page-context", add)
-    app.connect("builder-inited", _serve)
+    app.connect("builder-inited", serve)
 
 
-def _serve(app: Any) -> None:
+def serve(app: Any) -> None:
+    """Let the site have the folder of styles and scripts."""
     # Not before the builder is there: Jupyter Book loads what it finds everywhere.
     if str(FOLDER) not in app.config.html_static_path:
         app.config.html_static_path.append(str(FOLDER))

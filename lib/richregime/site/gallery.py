@@ -4,9 +4,8 @@
     chapters/01-mup-global-convergence: Which features move at any width?
     ```
 
-takes a page and what to write below its figure from each line. The figure is the one
-whose cell has the tag ``gallery``, else the page's first; it leads to the section in
-which it stands.
+takes a page and what to write below its figure from each line: the figure whose cell
+has the tag ``gallery``, else the page's first. It leads to the section it stands in.
 """
 
 import json
@@ -14,11 +13,10 @@ import os
 import re
 from base64 import b64decode
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
@@ -34,16 +32,8 @@ _HEADING = re.compile(r"^(#{1,6}) ")
 Section = tuple[str, int] | None  # its label and its level
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """A figure of a notebook.
-
-    Attributes:
-        png: The picture.
-        alt: What it shows, in words.
-        label: The label of the section in which it stands; None if that has none.
-        chosen: Whether its cell has the tag ``gallery``.
-    """
+class Figure(NamedTuple):
+    """A figure of a notebook, with the label of the section in which it stands."""
 
     png: bytes
     alt: str
@@ -57,15 +47,13 @@ def figures(notebook: dict[str, Any]) -> Iterator[Figure]:
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             section = _section("".join(cell["source"]), section)
-        data = [output.get("data", {}) for output in cell.get("outputs", ())]
         settings = cell["metadata"]
-        for png in (d["image/png"] for d in data if "image/png" in d):
-            yield Figure(
-                b64decode("".join(png)),
-                settings.get("mystnb", {}).get("image", {}).get("alt", ""),
-                section and section[0],
-                "gallery" in settings.get("tags", ()),
-            )
+        alt = settings.get("mystnb", {}).get("image", {}).get("alt", "")
+        chosen = "gallery" in settings.get("tags", ())
+        for output in cell.get("outputs", ()):
+            if png := output.get("data", {}).get("image/png"):
+                label = section and section[0]
+                yield Figure(b64decode("".join(png)), alt, label, chosen)
 
 
 def choose(notebook: dict[str, Any]) -> Figure | None:
@@ -122,9 +110,10 @@ class Gallery(SphinxDirective):
             figure = choose(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise self.error(f"{page}: {error}") from error
-        text = nodes.inline("", caption, classes=["wl-question"])
-        shown = [self._image(figure, first=first), text] if figure else [text]
-        target = figure.label if figure and figure.label else page
+        shown: list[nodes.Node] = [nodes.inline("", caption, classes=["wl-question"])]
+        if figure:
+            shown.insert(0, self._image(figure, first=first))
+        target = (figure and figure.label) or page
         link = links.link("place", target, self.env.docname, *shown)
         return nodes.list_item("", nodes.paragraph("", "", link))
 
@@ -159,30 +148,18 @@ def _section(markdown: str, before: Section) -> Section:
 
 
 def _visit_html(self: Any, node: gallery_image) -> None:
-    images = self.builder.images
-    uri = f"{self.builder.imgpath}/{images.get(node['uri'], node['uri'])}"
-    width, height = node["pixels"]
+    uri = self.builder.images.get(node["uri"], node["uri"])
+    size = dict(zip(("width", "height"), node["pixels"], strict=True))
     loading = {} if node["first"] else {"loading": "lazy"}
-    atts = {"src": uri, "alt": node["alt"], "width": width, "height": height, **loading}
-    self.body.append(self.emptytag(node, "img", "", **atts))
+    atts = {"src": f"{self.builder.imgpath}/{uri}", "alt": node["alt"]}
+    self.body.append(self.emptytag(node, "img", "", **atts, **size, **loading))
 
 
-def _visit_other(self: Any, node: gallery_image) -> None:
-    self.visit_image(node)
-
-
-def _depart(self: Any, node: gallery_image) -> None:
-    pass
-
-
-def setup(app: Any) -> dict[str, Any]:
+def setup(app: Any) -> None:
     """Register the directive, its node and its style."""
+    visit_html = (_visit_html, lambda *_: None)
+    visit = (lambda translator, node: translator.visit_image(node), lambda *_: None)
+    others = dict.fromkeys(("latex", "text", "man", "texinfo"), visit)
     app.add_directive("gallery", Gallery)
-    app.add_node(
-        gallery_image,
-        html=(_visit_html, _depart),
-        **{name: (_visit_other, _depart) for name in ("latex", "text", "man")},
-        texinfo=(_visit_other, _depart),
-    )
+    app.add_node(gallery_image, html=visit_html, **others)
     assets.use_where(app, "wl-gallery", css="gallery.css")
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,7 +14,6 @@ its row, and other sites can link to it by its name.
 from typing import Any
 
 from docutils import nodes
-from docutils.nodes import Element
 from sphinx.addnodes import pending_xref
 from sphinx.domains import Domain, ObjType
 from sphinx.util.nodes import make_refnode
@@ -23,29 +22,10 @@ BOARD = "scoreboard"
 """The page that has the full scoreboard."""
 
 
-_OBJECTS = {"claim": ObjType("claim", "claim", searchprio=0)}
-_EMPTY: dict[str, Any] = {"claims": {}}  # name -> (page, id, what a search shows)
-_DANGLING = {
-    kind: f"the book has no {kind} %(target)r to link to"
-    for kind in ("claim", "verdict", "place")
-}
-
-
-def link(
-    kind: str, target: str, docname: str, *content: nodes.Node, **more: Any
-) -> pending_xref:
-    """Return a link of this domain around any content, to be resolved at the end."""
-    return pending_xref(
-        "",
-        *content,
-        refdomain=BookDomain.name,
-        reftype=kind,
-        reftarget=target,
-        refdoc=docname,
-        refexplicit=True,
-        refwarn=True,
-        **more,
-    )
+def link(kind: str, target: str, page: str, *content: nodes.Node, **more: Any) -> Any:
+    """Return a link from a page around any content, to be resolved at the end."""
+    about = {"refdomain": "book", "reftype": kind, "reftarget": target}
+    return pending_xref("", *content, **about, refdoc=page, refwarn=True, **more)
 
 
 class BookDomain(Domain):
@@ -53,9 +33,11 @@ class BookDomain(Domain):
 
     name = "book"
     label = "Book"
-    object_types = _OBJECTS
-    initial_data = _EMPTY
-    dangling_warnings = _DANGLING
+    object_types = {"claim": ObjType("claim", "claim", searchprio=0)}  # noqa: RUF012
+    initial_data = {"claims": {}}  # noqa: RUF012  name -> (page, id, what is shown)
+    dangling_warnings = dict.fromkeys(
+        ("claim", "verdict", "place"), "the book has no %(target)r to link to"
+    )
 
     def note_claim(self, name: str, node_id: str, shown: str) -> None:
         """Remember where a claim's row stands."""
@@ -63,64 +45,31 @@ class BookDomain(Domain):
 
     def clear_doc(self, docname: str) -> None:
         """Forget the claims of a page that is read anew."""
-        claims = self.data["claims"]
-        for name in [name for name, (page, *_) in claims.items() if page == docname]:
-            del claims[name]
+        kept = {n: c for n, c in self.data["claims"].items() if c[0] != docname}
+        self.data["claims"] = kept
 
-    def merge_domaindata(self, docnames: Any, otherdata: dict[str, Any]) -> None:
-        """Take over what a parallel process read."""
-        for name, entry in otherdata["claims"].items():
-            if entry[0] in docnames:
-                self.data["claims"][name] = entry
-
-    def resolve_xref(
-        self,
-        env: Any,
-        fromdocname: str,
-        builder: Any,
-        typ: str,
-        target: str,
-        node: pending_xref,
-        contnode: Element,
-    ) -> Element | None:
+    def resolve_xref(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, env: Any, page: str, builder: Any, kind: str, target: str, *nodes: Any
+    ) -> Any:
         """Return the link, or None where there is nothing to link to."""
-        place = self._place(typ, target)
+        place = self._place(kind, target)
         if place is None:
             return None
-        page, anchor = place
-        found = make_refnode(builder, fromdocname, page, anchor, list(node.children))
-        found["classes"] += node["classes"]
+        found = make_refnode(builder, page, place[0], place[1], list(nodes[0].children))
+        found["classes"] += nodes[0]["classes"]
         # A filter is a matter of the page's script, and one page for all has none.
-        if (
-            typ == "verdict"
-            and builder.format == "html"
-            and builder.name != "singlehtml"
-        ):
+        if kind == "verdict" and builder.name == "html":
             found["refuri"] += f"?verdict={target}"
         return found
 
-    def _place(self, kind: str, target: str) -> tuple[str, str] | None:
+    def _place(self, kind: str, target: str) -> tuple[str, ...] | None:
         """Return page and id, the id empty for the whole page."""
         if kind == "claim":
-            entry = self.data["claims"].get(target)
-            return entry and entry[:2]
+            return self.data["claims"].get(target)
         page = BOARD if kind == "verdict" else target
-        if page in self.env.all_docs:
-            return page, ""
         standard: Any = self.env.get_domain("std")
-        return standard.anonlabels.get(target)
-
-    def resolve_any_xref(
-        self,
-        env: Any,
-        fromdocname: str,
-        builder: Any,
-        target: str,
-        node: pending_xref,
-        contnode: Element,
-    ) -> list[Any]:
-        """Stay out of links whose kind the author left open."""
-        return []
+        there = (page, "") if page in self.env.all_docs else None
+        return there or standard.anonlabels.get(target)
 
     def get_objects(self) -> Any:
         """Yield the claims for search and inventory."""
@@ -128,7 +77,6 @@ class BookDomain(Domain):
             yield name, shown, "claim", page, node_id, 0
 
 
-def setup(app: Any) -> dict[str, Any]:
+def setup(app: Any) -> None:
     """Register the domain."""
     app.add_domain(BookDomain)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,14 +9,6 @@ from typing import Any
 TEMPLATES = Path(__file__).parent / "templates"
 BRAND = Path(__file__).parent / "brand"
 
-CARD = {
-    "image": str(BRAND / "mark.png"),
-    # Sphinx's own logo, unless there is another.
-    "image_mini": str(BRAND / "blank.png"),
-    "line_color": "#D55E00",
-}
-"""How the picture looks that other sites show beside a link."""
-
 
 def _configure(app: Any, config: Any) -> None:
     """Give every extension the book's title and address."""
@@ -27,10 +19,10 @@ def _configure(app: Any, config: Any) -> None:
     config.html_favicon = str(BRAND / "mark.svg")
     config.ogp_site_name = config.html_title
     config.ogp_site_url = config.html_baseurl
-    config.ogp_social_cards = CARD
-    # One language, one version: a page's address has neither.
-    config.sitemap_url_scheme = "{link}"
-    config.sitemap_excludes = ["search.html", "genindex.html", "py-modindex.html"]
+    # What other sites show beside a link: Sphinx's own logo, unless there is another.
+    pictures = {"image": "mark.png", "image_mini": "blank.png"}
+    pictures = {name: str(BRAND / file) for name, file in pictures.items()}
+    config.ogp_social_cards = {**pictures, "line_color": "#D55E00"}
 
 
 def setup(app: Any) -> None:

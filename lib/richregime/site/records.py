@@ -1,8 +1,4 @@
-"""Reproduction records on the site: `records/<chapter>.json`, and links to them.
-
-The role ``{record}`` links to a chapter's record from any page; the files are written
-when the pages are done.
-"""
+"""Reproduction records on the site: `records/<chapter>.json`, and links to them."""
 
 from __future__ import annotations
 
@@ -15,8 +11,6 @@ from sphinx.util.docutils import ReferenceRole
 
 from richregime.chapters import read_chapters
 
-FOLDER = "records"
-
 
 class RecordRole(ReferenceRole):
     """``{record}`text <chapter>` ``: a link to its record, or to the schema."""
@@ -25,14 +19,10 @@ class RecordRole(ReferenceRole):
         """Return the link, whose target does not exist while pages are read."""
         known = [chapter.name for chapter in read_chapters(Path(self.env.srcdir))]
         if self.target not in (*known, "schema"):
-            message = self.inliner.reporter.error(
-                f"no chapter is called {self.target!r}; there are {', '.join(known)}",
-                line=self.lineno,
-            )
-            return [], [message]
-        up = "../" * self.env.docname.count("/")
+            message = f"no chapter is called {self.target!r}; there are {known}"
+            return [], [self.inliner.reporter.error(message, line=self.lineno)]
         name = "record.schema" if self.target == "schema" else self.target
-        address = f"{up}{FOLDER}/{name}.json"
+        address = f"{'../' * self.env.docname.count('/')}records/{name}.json"
         text = nodes.inline("", self.title)
         return [nodes.reference("", "", text, refuri=address, internal=True)], []
 
@@ -43,7 +33,7 @@ def write_records(app: Any, exception: Exception | None) -> None:
         return
     from richregime.record import SCHEMA, record_text
 
-    root, folder = Path(app.srcdir), Path(app.outdir) / FOLDER
+    root, folder = Path(app.srcdir), Path(app.outdir) / "records"
     folder.mkdir(exist_ok=True)
     for chapter in read_chapters(root):
         text = record_text(root, chapter)

@@ -1,178 +1,141 @@
-"""The library's reference: what autodoc writes, as the library means it.
+"""The library's reference: stock autodoc and napoleon, for docstrings in Markdown.
 
-The inventory says what is public and where it is documented; docstrings are Markdown;
-signatures are those of the source.
+How those are set up is written in ``_config.yml``.
 """
 
 from __future__ import annotations
 
-import ast
+import enum
 import functools
+import inspect
 import re
-from pathlib import Path
+import sys
 from typing import Any
 
-from richregime.site import assets, documenters
-from richregime.site.docstrings import to_rest
-from richregime.site.inventory import inventory
-from richregime.site.signatures import signature
-from richregime.site.source import fields, members
-from richregime.site.uses import chapters_using
+from sphinx.domains.python import PyXRefRole
+from sphinx.ext.autodoc import FunctionDocumenter
+from sphinx.util.inspect import stringify_signature
+from sphinx.util.nodes import make_refnode
 
-_LONGEST_VALUE = 200  # of a constant, in characters; longer ones are for the source
+from richregime.site import assets, markdown
+
+PACKAGE = "widthlab"
+_SHOWN = str | int | float | tuple | dict
+"""Constants whose value says something, unless that is long or an object's address."""
 
 
 def setup(app: Any) -> None:
-    """Let autodoc write the library's reference."""
-    app.setup_extension("sphinx.ext.autodoc")
-    app.setup_extension("sphinx.ext.napoleon")
-    documenters.setup(app)
-    app.connect("config-inited", _configure)
+    """Let autodoc write the library's reference, and chapters' code lead to it."""
+    app.add_autodocumenter(WrappedDocumenter)
+    app.add_role_to_domain("py", "name", PyXRefRole())
     app.connect("autodoc-skip-member", _skip)
     app.connect("autodoc-process-signature", _signature)
     app.connect("autodoc-process-docstring", _docstring, priority=400)  # then napoleon
-    app.connect("missing-reference", _find_constant)
+    app.connect("missing-reference", _find_elsewhere)
     app.connect("html-page-context", _without_lists)
     assets.use_where(app, "sig-object", css="reference.css")
 
 
-def _configure(app: Any, config: Any) -> None:
-    config.autodoc_member_order = "bysource"
-    config.autodoc_default_options = {"members": True, "no-value": True}
-    config.autodoc_class_signature = "mixed"
-    # A class's fields are one list, and so are a function's arguments: types are in the
-    # signature above them.
-    config.napoleon_custom_sections = [("Attributes", "params_style")]
-    config.napoleon_use_rtype = False
-    config.maximum_signature_line_length = 88
-    config.add_module_names = False
-    config.toc_object_entries_show_parents = "hide"
-    # Types of other libraries are named, not linked: the book stands on its own.
-    others = ("py:(class|exc)", r"(?!widthlab\.).*")
-    config.nitpick_ignore_regex = [*config.nitpick_ignore_regex, others]
+class WrappedDocumenter(FunctionDocumenter):
+    """Functions with a derivative of their own, which look like values to autodoc."""
+
+    objtype = "wrapped"
+    directivetype = "function"
+    priority = FunctionDocumenter.priority + 1
+
+    @classmethod
+    def can_document_member(  # pyright: ignore[reportIncompatibleMethodOverride]
+        cls, member: Any, *_: Any
+    ) -> bool:
+        """Tell whether something wraps a function."""
+        return hasattr(member, "__wrapped__") and not inspect.isclass(member)
 
 
-def _skip(
-    app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
-) -> bool | None:
-    """Keep what the inventory documents at this place, and nothing else."""
-    del obj, skip, options
-    module = app.env.temp_data.get("autodoc:module", "")
-    if not module.startswith("widthlab"):
+def _skip(app: Any, what: str, name: str, obj: Any, *_: Any) -> bool | None:
+    """Leave to a package what it exports from its modules, to a class its fields."""
+    if (obj.__doc__ or "").startswith("Alias for field number"):
+        return True  # of a NamedTuple, whose docstring says what its fields are
+    package = app.env.temp_data.get("autodoc:module", "").rpartition(".")[0]
+    if what != "module" or package in ("", PACKAGE) or not callable(obj):
         return None
-    library = inventory()
-    if what == "module":
-        return f"{module}.{name}" not in library.homes.values()
-    owner = app.env.temp_data.get("autodoc:class")
-    node = library.definition(library.origin(f"{module}.{owner}"))
-    return node is None or name not in members(node)
+    exported = getattr(sys.modules[package], "__all__", ())
+    return True if name in exported else None
 
 
 def _signature(
-    app: Any,
-    what: str,
-    name: str,
-    obj: Any,
-    options: Any,
-    arguments: str | None,
-    returns: str | None,
+    app: Any, what: str, name: str, obj: Any, options: Any, arguments: Any, returns: Any
 ) -> tuple[str, str | None] | None:
-    del app, obj, options, arguments, returns
-    library = inventory()
-    full = library.origin(name)
-    node = library.definition(full)
-    if node is None:
+    """Show types as the source has them: evaluated, those of arrays are long unions."""
+    del app, name, options
+    if not arguments:
         return None
-    if what == "property":
-        return "", None
-    decorators = map(ast.unparse, getattr(node, "decorator_list", []))
-    bound = what == "method" and "staticmethod" not in decorators
-    link = functools.partial(library.resolve, library.module_of(full))
-    found, result = signature(node, link, bound=bound)
-    return found, result or None
+    if what == "class" and (
+        issubclass(obj, enum.Enum) or getattr(obj, "_is_protocol", False)
+    ):
+        return "", None  # nobody calls it
+    found = inspect.signature(obj)
+    parts = [p for p in found.parameters.values() if p.name not in ("self", "cls")]
+    text = stringify_signature(
+        found.replace(parameters=parts),
+        show_return_annotation=False,
+        unqualified_typehints=True,
+    )
+    if isinstance(found.return_annotation, str) and returns:
+        returns = _linked(found.return_annotation, obj)
+    return _linked(re.sub("<factory>|NOTHING", "...", text), obj), returns
+
+
+def _linked(text: str, obj: Any) -> str:
+    """Write the library's classes as autodoc does, so that they lead to theirs."""
+    names = vars(sys.modules[obj.__module__])
+
+    def full(match: re.Match[str]) -> str:
+        found = names.get(match[0])
+        known = inspect.isclass(found) and found.__module__.startswith(PACKAGE)
+        return f"~{found.__module__}.{match[0]}" if known else match[0]
+
+    # A single axis is written " n" in the source, for the linter's sake.
+    text = re.sub(r"(, ['\"]) (?=\S)", r"\1", text)
+    return re.sub(r"(?<![.\w'\"])[A-Z]\w+(?![\w(.=])", full, text)
+
+
+def _find_elsewhere(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Find a class, or a name for a type, that is called without its module."""
+    name = node.get("reftarget", "")
+    if node.get("reftype") not in ("class", "name") or not name[:1].isupper():
+        return None
+    place = node.get("py:module"), node.get("py:class")
+    found = env.get_domain("py").find_obj(env, *place, name, "obj", 1)
+    found = [entry for _, entry in found if not entry.aliased]
+    if len(found) != 1:
+        return None
+    place = node["refdoc"], found[0].docname, found[0].node_id
+    return make_refnode(app.builder, *place, content, name)
 
 
 def _docstring(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    del obj, options
-    library = inventory()
-    full = name if what == "module" else library.origin(name)
-    module = name if what == "module" else library.module_of(full)
-    if module not in library.modules:
-        return
-    node = library.definition(full)
-    owner = full.removeprefix(f"{module}.").partition(".")[0]
-    near = _own_names(node)
-
-    def link(text: str) -> str | None:
-        found = None if text in near else library.resolve(module, text, owner)
-        # Neither to itself nor from a member to the class around it.
-        return None if found and f"{name}.".startswith(f"{found}.") else found
-
-    lines[:] = to_rest(lines, link)
+    del app, options
+    lines[:] = markdown.to_rest("\n".join(lines)).split("\n")
     if what in ("attribute", "data", "property"):
         # Napoleon takes what stands before a colon in their first line for a type: let
         # that line be an empty comment.
         lines[:0] = ["..", ""]
-    if isinstance(node, documenters.CONSTANT):
-        lines += _value(node)
-    if what == "module":
-        lines += _used_in(Path(app.srcdir), name)
-
-
-def _own_names(node: Any) -> set[str]:
-    """Return the arguments or fields of a definition: its docstring speaks of these."""
-    if isinstance(node, ast.ClassDef):
-        return set(fields(node)).union(*map(_own_names, _init(node)))
-    if isinstance(node, ast.FunctionDef):
-        return {part.arg for part in ast.walk(node.args) if isinstance(part, ast.arg)}
-    return set()
-
-
-def _init(node: ast.ClassDef) -> list[ast.FunctionDef]:
-    functions = (part for part in node.body if isinstance(part, ast.FunctionDef))
-    return [part for part in functions if part.name == "__init__"]
-
-
-def _value(node: ast.stmt) -> list[str]:
-    """Return a constant as the source defines it, unless that is long."""
-    text = ast.unparse(node)
-    if len(text) > _LONGEST_VALUE:
-        return []
-    code = (f"   {line}" for line in text.splitlines())
-    return ["", ".. code-block:: python", "", *code, ""]
-
-
-def _used_in(root: Path, module: str) -> list[str]:
-    pages = chapters_using(root).get(module, [])
-    links = ", ".join(f":doc:`{page}`" for page in pages)
-    return ["", f":Used in: {links}", ""] if pages else []
-
-
-def _find_constant(app: Any, env: Any, node: Any, content: Any) -> Any:
-    """Find a type in a signature that is no class but a name for another type."""
-    if node.get("reftype") != "class" or node.get("refdomain") != "py":
-        return None
-    domain, page = env.get_domain("py"), node["refdoc"]
-    target = node["reftarget"]
-    return domain.resolve_xref(env, page, app.builder, "obj", target, node, content)
+    shown = repr(obj) if what == "data" and isinstance(obj, _SHOWN) else "<"
+    if "<" not in shown and len(shown) < 200:
+        value = f"{name.rpartition('.')[2]} = {shown}"
+        lines += ["", ".. code-block:: python", "", f"   {value}"]
 
 
 def _without_lists(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
-    del app, page, template, tree
-    if "body" in context:
-        context["body"] = plain_signatures(context["body"])
-
-
-def plain_signatures(body: str) -> str:
-    """Return a page's HTML with the lines of signatures in blocks.
+    """Put the lines of signatures in blocks.
 
     Sphinx makes a list of definitions of them that defines nothing, which a screen
     reader would announce.
     """
-
-    def plain(match: re.Match[str]) -> str:
-        return re.sub(r"<(/?)d[ld]>", r"<\1div>", match[0])
-
-    return re.sub(r'<dt class="sig .*?</dt>', plain, body, flags=re.DOTALL)
+    del app, page, template, tree
+    signature = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
+    plain = functools.partial(re.sub, r"<(/?)d[ld]>", r"<\1div>")
+    if "body" in context:
+        context["body"] = signature.sub(lambda m: plain(m[0]), context["body"])

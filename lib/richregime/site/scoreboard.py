@@ -8,8 +8,8 @@ makes a section with a table for each chapter, a row for each claim and tier;
 page as text. A script adds the filter.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,12 @@ from sphinx.util.docutils import SphinxDirective
 from widthlab.claims.check import SYMBOLS
 from widthlab.claims.claim import Judgement, Verdict
 
+from richregime.bibliography import title
+from richregime.chapters import Chapter
 from richregime.pages import CLAIMS, read_claims
 from richregime.site import assets, links
-from richregime.site.sources import title
 
-COLUMNS = {
-    **{"Claim": 12, "Statement": 36, "Verdict": 20},
-    **{"Predicted": 24, "Measured": 20, "Negative control": 24},
-}
-"""Columns with their widths in characters, where a format has a use for them."""
+COLUMNS = "Claim, Statement, Verdict, Predicted, Measured, Negative control".split(", ")
 KEYS = {verdict: verdict.name.lower() for verdict in Verdict}
 """What the address of a filtered scoreboard calls the verdicts."""
 
@@ -59,29 +56,31 @@ class Scoreboard(SphinxDirective):
         each = ", ".join(f"{tiers.count(t)} in the {t} tier" for t in sorted({*tiers}))
         text = f"{claims} claims, {len(tiers)} verdicts ({each}): "
         line = nodes.paragraph("", text, classes=["wl-totals"])
-        for verdict, count in tally(judgements).items():
-            shown = _badge(verdict, f"{count} ")
+        counts = Counter(judgement.verdict for judgement in judgements)
+        for verdict in filter(counts.get, Verdict):
+            shown = badge(verdict, f"{counts[verdict]} ")
             line += links.link("verdict", KEYS[verdict], self.env.docname, shown)
             line += nodes.Text(" ")
         return line
 
     def _title(self, chapter: str) -> str:
-        path = Path(self.env.srcdir) / "chapters" / f"{chapter}.md"
-        self.env.note_dependency(str(path))
-        return title(path)
+        found = Chapter(chapter, Path(self.env.srcdir) / "chapters")
+        self.env.note_dependency(str(found.source))
+        return title(found)
 
     def _chips(self, chapter: str, judgements: Sequence[Judgement]) -> nodes.list_item:
-        place = f"chapters/{chapter}"
-        name = nodes.inline("", self._title(chapter))
-        chips = [
-            nodes.list_item("", nodes.paragraph("", "", self._chip(judgement)))
-            for judgement in judgements
-        ]
+        paragraphs = (nodes.paragraph("", "", self._chip(one)) for one in judgements)
+        chips = (nodes.list_item("", paragraph) for paragraph in paragraphs)
         return nodes.list_item(
             "",
-            nodes.paragraph("", "", links.link("place", place, self.env.docname, name)),
+            self._to_chapter(chapter, self._title(chapter)),
             nodes.bullet_list("", *chips, classes=["wl-chips"]),
         )
+
+    def _to_chapter(self, chapter: str, text: str) -> nodes.paragraph:
+        target, name = f"chapters/{chapter}", nodes.inline("", text)
+        link = links.link("place", target, self.env.docname, name)
+        return nodes.paragraph("", "", link)
 
     def _chip(self, judgement: Judgement) -> nodes.Node:
         """Symbol and number to see, tier, verdict and statement to hear or to hover."""
@@ -102,42 +101,33 @@ class Scoreboard(SphinxDirective):
         key = judgements[0].claim.id.partition(".")[0]
         section = nodes.section(ids=[f"scoreboard-{key}"], classes=["wl-chapter"])
         section += nodes.title("", self._title(chapter))
-        text = nodes.inline("", "Read the chapter")
-        read = links.link("place", f"chapters/{chapter}", self.env.docname, text)
-        section += nodes.paragraph("", "", read)
+        section += self._to_chapter(chapter, "Read the chapter")
         section += _table([self._row(judgement) for judgement in judgements])
         return section
 
     def _row(self, judgement: Judgement) -> nodes.row:
         claim, verdict = judgement.claim, judgement.verdict
-        head, name = judgement.checks[0].rounded(), name_of(judgement)
+        name = name_of(judgement)
         node_id = f"claim-{name.lower().replace('.', '-')}"
         shown = f"{claim.id} ({claim.tier} tier): {claim.statement}"
         domain: Any = self.env.get_domain(links.BookDomain.name)
         domain.note_claim(name, node_id, shown)
 
-        section = links.link(
-            "place", claim.anchor, self.env.docname, nodes.inline("", claim.id)
-        )
+        text = nodes.inline("", claim.id)
+        section = links.link("place", claim.anchor, self.env.docname, text)
         here = f" link to {claim.id}, {claim.tier} tier"
-        permalink = nodes.reference(
-            *("", ""),
-            nodes.inline("", "#"),
-            nodes.inline("", here, classes=["wl-hidden"]),
-            refid=node_id,
-            internal=True,
-            classes=["wl-permalink"],
-        )
+        sign = nodes.inline("", "#"), nodes.inline("", here, classes=["wl-hidden"])
+        more = {"refid": node_id, "internal": True, "classes": ["wl-permalink"]}
+        permalink = nodes.reference("", "", *sign, **more)
         target = nodes.target("", "", ids=[node_id])
         first = nodes.paragraph("", "", target, section, nodes.Text(" "), permalink)
-        predicted = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
         cells = (
             [first, nodes.paragraph("", f"{claim.tier} tier")],
             [claim.statement, f"Source: {claim.source}"],
-            [nodes.paragraph("", "", _badge(verdict)), _passes(judgement)],
-            [f"{predicted}, tolerance {head.tolerance:.4g}", _quantity(judgement)],
-            _measured(judgement),
-            _control(judgement),
+            [nodes.paragraph("", "", badge(verdict)), passes(judgement)],
+            [predicted(judgement), quantity(judgement)],
+            measured(judgement),
+            control(judgement),
         )
         classes = [f"wl-is-{KEYS[verdict]}", f"wl-in-{claim.tier}"]
         return nodes.row("", *map(_entry, cells), classes=classes)
@@ -145,12 +135,10 @@ class Scoreboard(SphinxDirective):
 
 def by_chapter(judgements: Iterable[Judgement]) -> dict[str, list[Judgement]]:
     """Group judgements by chapter, in the book's order, and in it as stored."""
-
-    def chapter(judgement: Judgement) -> str:
-        return judgement.claim.chapter
-
-    ordered = sorted(judgements, key=chapter)
-    return {name: list(mine) for name, mine in groupby(ordered, key=chapter)}
+    found: dict[str, list[Judgement]] = {}
+    for judgement in sorted(judgements, key=lambda one: one.claim.chapter):
+        found.setdefault(judgement.claim.chapter, []).append(judgement)
+    return found
 
 
 def name_of(judgement: Judgement) -> str:
@@ -159,23 +147,20 @@ def name_of(judgement: Judgement) -> str:
     return claim.id if claim.tier == "live" else f"{claim.id}-{claim.tier}"
 
 
-def tally(judgements: Sequence[Judgement]) -> dict[Verdict, int]:
-    """Count the verdicts that occur."""
-    found = [judgement.verdict for judgement in judgements]
-    return {verdict: found.count(verdict) for verdict in Verdict if verdict in found}
-
-
-def _badge(verdict: Verdict, before: str = "") -> nodes.inline:
+def badge(verdict: Verdict, before: str = "") -> nodes.inline:
+    """Return a verdict with its symbol, in its colours."""
     classes = ["wl-badge", f"wl-{KEYS[verdict]}"]
     return nodes.inline("", f"{before}{verdict.badge}", classes=classes)
 
 
-def _quantity(judgement: Judgement) -> str:
+def quantity(judgement: Judgement) -> str:
+    """Say what the headline check measures, and where."""
     head = judgement.checks[0]
     return f"{head.quantity} ({head.label})"
 
 
-def _measured(judgement: Judgement) -> list[str]:
+def measured(judgement: Judgement) -> list[str]:
+    """Return the headline's number with its interval, and on how many seeds."""
     estimate = judgement.checks[0].rounded().estimate
     if estimate is None:
         return ["not measured"]
@@ -183,11 +168,20 @@ def _measured(judgement: Judgement) -> list[str]:
     return [str(estimate), seeds]
 
 
-def _passes(judgement: Judgement) -> str:
+def predicted(judgement: Judgement) -> str:
+    """Return what the headline's number is compared with."""
+    head = judgement.checks[0].rounded()
+    relation = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
+    return f"{relation}, tolerance {head.tolerance:.4g}"
+
+
+def passes(judgement: Judgement) -> str:
+    """Count the checks that pass."""
     return f"{judgement.passed()} of {len(judgement.checks)} checks pass"
 
 
-def _control(judgement: Judgement) -> list[str]:
+def control(judgement: Judgement) -> list[str]:
+    """Say what became of the controls, and what was broken in them."""
     broken = "; ".join(dict.fromkeys(check.label for check in judgement.controls))
     return [text for text in (judgement.control_line(), broken) if text]
 
@@ -204,16 +198,15 @@ def _entry(content: Sequence[nodes.Node | str]) -> nodes.entry:
 
 def _table(rows: Sequence[nodes.row]) -> nodes.table:
     group = nodes.tgroup("", cols=len(COLUMNS))
-    for column, width in COLUMNS.items():
-        group += nodes.colspec(colwidth=width, stub=int(column == "Claim"))
+    for column in COLUMNS:
+        group += nodes.colspec(colwidth=20, stub=int(column == "Claim"))
     head = nodes.row("", *(nodes.entry("", nodes.paragraph("", c)) for c in COLUMNS))
     group += [nodes.thead("", head), nodes.tbody("", *rows)]
     return nodes.table("", group, classes=["wl-scoreboard", "colwidths-auto"])
 
 
-def setup(app: Any) -> dict[str, Any]:
+def setup(app: Any) -> None:
     """Register the directive, its style and its script."""
     app.add_directive("scoreboard", Scoreboard)
     assets.use_where(app, "wl-totals", css="scoreboard.css")
     assets.use_where(app, "wl-scoreboard", js="scoreboard.js")
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

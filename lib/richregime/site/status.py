@@ -1,8 +1,5 @@
 """The directive of the page *Status*: its tables, made from `results/` at build."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +9,13 @@ from sphinx.util.docutils import SphinxDirective
 
 from richregime import durations, tables
 
-SECTIONS: dict[str, Callable[[Path], str]] = {
-    "executions": tables.executions,
-    "stored": tables.stored,
-    "data": tables.data,
-    "environment": tables.environment,
-    "slowest": tables.slowest,
-    "measured": durations.measured,
-    "elsewhere": durations.elsewhere,
-    "paper": durations.paper,
+SECTIONS = {
+    name: getattr(module, name)
+    for module, names in (
+        (tables, ("executions", "stored", "data", "environment", "slowest")),
+        (durations, ("measured", "elsewhere", "paper")),
+    )
+    for name in names
 }
 
 

@@ -25,8 +25,8 @@ _LINE = re.compile(
 )
 
 
-def callout(judgement: Judgement, page: str) -> nodes.admonition:
-    """Return a claim's verdict with its numbers, linked to the scoreboard's row."""
+def callout(judgement: Judgement, page: str, *, board: bool) -> nodes.admonition:
+    """Return a claim's verdict with its numbers, linked to its row of a scoreboard."""
     head = judgement.checks[0].rounded()
     predicted = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
     predicted += f", tolerance {head.tolerance:.4g}" if head.tolerance else ""
@@ -38,9 +38,9 @@ def callout(judgement: Judgement, page: str) -> nodes.admonition:
     broken = "; ".join(dict.fromkeys(check.label for check in judgement.controls))
     control = judgement.control_line() + (f": {broken}" if broken else "")
     symbol = judgement.verdict.badge.split()[0]
-    title = links.link(
-        "claim", name_of(judgement), page, nodes.inline("", judgement.line())
-    )
+    title: nodes.Node = nodes.inline("", judgement.line())
+    if board:
+        title = links.link("claim", name_of(judgement), page, title)
     return nodes.admonition(
         "",
         nodes.title("", "", nodes.Text(f"{symbol} "), title),
@@ -70,7 +70,8 @@ def _replace_lines(app: Any, doctree: nodes.document) -> None:
         names = _names(block)
         # A chapter on its way may print what is not committed: the line stays then.
         if all(name in committed for name in names):
-            callouts = [callout(committed[name], page) for name in names]
+            board = links.BOARD in app.env.found_docs
+            callouts = [callout(committed[n], page, board=board) for n in names]
             # Not replace_self, which would hand on the classes of a stream.
             block.parent.replace(block, callouts)
 
@@ -81,8 +82,7 @@ def _names(block: nodes.literal_block) -> list[tuple[str, str]]:
     return [(m[1], m[2] or "live") for m in matches if m] if all(matches) else []
 
 
-def setup(app: Any) -> dict[str, Any]:
+def setup(app: Any) -> None:
     """Register what replaces the lines, and its style."""
     app.connect("doctree-read", _replace_lines)
     assets.use_where(app, "wl-verdict", css="scoreboard.css")
-    return {"parallel_read_safe": True, "parallel_write_safe": True}

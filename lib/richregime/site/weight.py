@@ -1,96 +1,38 @@
-"""What the site need not carry: files that no page loads, scripts without a use.
-
-The theme and MathJax come with source maps, translations, fonts for old browsers and
-every combination of MathJax's components: two thirds of the site.
-"""
+"""What the site need not carry: two thirds of the theme and of MathJax."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-MATHJAX = "mathjax/tex-chtml.js"
-"""The one component that pages load: TeX in, HTML out, MathML for screen readers."""
+from docutils import nodes
 
-_KEPT_OF_MATHJAX = (
-    MATHJAX,
-    "mathjax/output/chtml/fonts/woff-v2/*.woff",
-    # Loaded when an equation uses a command of theirs.
-    "mathjax/input/tex/extensions/*.js",
+# One component, its fonts, and what an equation may ask for later.
+_KEPT = r"(tex-chtml|input/tex/extensions/(?!all-packages)\w+)\.js$|woff-v2/.*\.woff$"
+_DROPPED = re.compile(
+    rf"mathjax/(?!{_KEPT})|/fontawesome\.js|\.map$|\.ttf$|/locales/|webpack-macros"
 )
-_DROPPED = (
-    "scripts/fontawesome.js*",
-    "scripts/*.js.map",
-    "styles/*.css.map",
-    "vendor/fontawesome/webfonts/*.ttf",
-    "locales/**/*",
-    "*webpack-macros.html",
-    "mathjax/input/tex/extensions/all-packages.js",
-)
-_ICON_SCRIPT = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
-
-
-def unused(static: Path) -> Iterator[Path]:
-    """List the files of a site's folder of static files that no page loads."""
-    kept = {path for pattern in _KEPT_OF_MATHJAX for path in static.glob(pattern)}
-    dropped = {path for pattern in _DROPPED for path in static.glob(pattern)}
-    for path in static.rglob("*"):
-        if path.is_file():
-            foreign = "mathjax" in path.parts and path not in kept
-            if foreign or path in dropped:
-                yield path
+_ICONS = re.compile(r"<script[^>]*/fontawesome\.js[^>]*></script>")
 
 
 def _prune(app: Any, error: Exception | None) -> None:
-    if error or app.builder.format != "html":
-        return
-    static = Path(app.outdir) / "_static"
-    for path in list(unused(static)):
-        path.unlink()
-    # Deepest first: a folder is empty once its own folders are gone.
-    for folder in sorted(static.rglob("*/"), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    for path in () if error else list(Path(app.outdir, "_static").rglob("*")):
+        if path.is_file() and _DROPPED.search(path.as_posix()):
+            path.unlink()
 
 
-def _only_with_equations(
-    app: Any, page: str, template: str, context: dict[str, Any], doctree: Any
-) -> None:
-    """Load MathJax where there are equations.
-
-    Sphinx also loads it on a page whose table of contents leads to equations.
-    """
-    from docutils import nodes
-
-    if doctree is not None and any(
-        doctree.findall(lambda n: isinstance(n, nodes.math | nodes.math_block))
-    ):
-        return
-    context["script_files"][:] = [
-        script
-        for script in context["script_files"]
-        if not (str(script.filename).endswith(MATHJAX) or _sets_mathjax(script))
-    ]
-
-
-def _sets_mathjax(script: Any) -> bool:
-    return str(script.attributes.get("body", "")).startswith("window.MathJax")
-
-
-def _without_icon_script(head: Any) -> str:
-    return _ICON_SCRIPT.sub("", str(head))
-
-
-def _register_filter(app: Any) -> None:
-    if app.builder.format == "html":
-        filters = app.builder.templates.environment.filters
-        filters["without_icon_script"] = _without_icon_script
+def _lighten(app: Any, page: str, template: str, context: Any, tree: Any) -> None:
+    """Take icons from the theme's font; load MathJax where there are equations."""
+    context["without_icon_script"] = lambda head: _ICONS.sub("", str(head))
+    maths = nodes.math | nodes.math_block
+    if tree is None or not any(isinstance(node, maths) for node in tree.findall()):
+        scripts = context["script_files"]
+        known = [f"{script.filename} {script.attributes}".lower() for script in scripts]
+        scripts[:] = [
+            s for s, k in zip(scripts, known, strict=True) if "mathjax" not in k
+        ]
 
 
 def setup(app: Any) -> None:
-    """Register with Sphinx."""
-    app.connect("builder-inited", _register_filter)
-    # After Sphinx has added MathJax to the page.
-    app.connect("html-page-context", _only_with_equations, priority=900)
-    # After the extension that copies MathJax.
+    """Register with Sphinx, behind those who add what is taken away."""
+    app.connect("html-page-context", _lighten, priority=900)
     app.connect("build-finished", _prune, priority=900)

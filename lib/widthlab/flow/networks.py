@@ -84,11 +84,9 @@ class PartiallyTrained:
     layer and the read-out of a parametrization with two hidden layers: $b$ is $a + b$
     of its output layer, $g$ that of its hidden layer.
 
-    | parametrization | $b$ | $g$ | |
-    |---|---|---|---|
-    | "mup" | 1 | 1/2 | the paper's scaling, as far as it is known |
-    | "ntk" | 1/2 | 1/2 | its NTK counterpart: lazy |
-    | "ip" | 1 | 1 | mean field in both layers |
+    - "mup": $b = 1$, $g = 1/2$, the paper's scaling, as far as it is known;
+    - "ntk": $b = g = 1/2$, its NTK counterpart: lazy;
+    - "ip": $b = g = 1$, mean field in both layers.
 
     Time is scaled by $m_2^{2b-1} m_1^{2g-1}$ so that the tangent kernel is of order one
     in all of them; with $m_1 = m_2$ this is what the exponent $c$ of the hidden layer
