@@ -5,6 +5,7 @@ How those are set up is written in ``_config.yml``.
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
 import inspect
@@ -75,6 +76,9 @@ def _signature(
         return "", None  # nobody calls it
     found = inspect.signature(obj)
     parts = [p for p in found.parameters.values() if p.name not in ("self", "cls")]
+    if what == "class":  # a converter hides the types of a field
+        fields = collections.ChainMap(*map(inspect.get_annotations, obj.__mro__))
+        parts = [p.replace(annotation=fields.get(p.name, p.annotation)) for p in parts]
     text = stringify_signature(
         found.replace(parameters=parts),
         show_return_annotation=False,

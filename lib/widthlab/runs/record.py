@@ -96,7 +96,7 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
         quantities: names to keep; all of them if none is given.
 
     Returns:
-        One row for each measurement: the record's own columns (of a training run
+        One row for each measurement, with the record's own columns (of a training run
         `step`, `layer`, `quantity`, `value`), what its specification says of itself,
         `diverged_at` and `stopped_at`.
     """
