@@ -86,6 +86,11 @@ def _signature(
     )
     if isinstance(found.return_annotation, str) and returns:
         returns = _linked(found.return_annotation, obj)
+    text = re.sub(
+        r"attr_dict\['(\w+)'\]\.default",
+        lambda match: repr(getattr(obj.__attrs_attrs__, match[1]).default),
+        text,
+    )
     return _linked(re.sub("<factory>|NOTHING", "...", text), obj), returns
 
 

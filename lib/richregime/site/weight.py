@@ -7,7 +7,10 @@ from typing import Any
 from docutils import nodes
 
 # One component, its fonts, and what an equation may ask for later.
-_KEPT = r"(tex-chtml|input/tex/extensions/(?!all-packages)\w+)\.js$|woff-v2/.*\.woff$"
+_KEPT = (
+    r"(tex-chtml|input/tex/extensions/(?!all-packages)[\w-]+)\.js$"
+    r"|output/chtml/fonts/woff-v2/.*\.woff$"
+)
 _DROPPED = re.compile(
     rf"mathjax/(?!{_KEPT})|/fontawesome\.js|\.map$|\.ttf$|/locales/|webpack-macros"
 )
