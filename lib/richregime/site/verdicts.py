@@ -13,11 +13,9 @@ from typing import Any
 
 from docutils import nodes
 from widthlab.claims import Judgement, Verdict
-from widthlab.claims.check import SYMBOLS
 
 from richregime.pages import CLAIMS, read_claims
-from richregime.site import assets, links
-from richregime.site.scoreboard import KEYS, name_of
+from richregime.site import assets, links, scoreboard
 
 _LINE = re.compile(
     r"([A-Za-z][\w-]*\.\w+)(?: \((\w+) tier\))? "
@@ -28,25 +26,22 @@ _LINE = re.compile(
 def callout(judgement: Judgement, page: str, *, board: bool) -> nodes.admonition:
     """Return a claim's verdict with its numbers, linked to its row of a scoreboard."""
     head = judgement.checks[0].rounded()
-    predicted = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
-    predicted += f", tolerance {head.tolerance:.4g}" if head.tolerance else ""
     measured = "not measured"
     if head.estimate is not None:
         seeds = f", {head.estimate.seeds} seeds" if head.estimate.seeds else ""
         measured = f"measured {head.estimate}{seeds}"
-    counted = f"{judgement.passed()} of {len(judgement.checks)} checks pass"
-    broken = "; ".join(dict.fromkeys(check.label for check in judgement.controls))
-    control = judgement.control_line() + (f": {broken}" if broken else "")
+    predicted, counted = scoreboard.predicted(judgement), scoreboard.passes(judgement)
+    control = ": ".join(scoreboard.control(judgement))
     symbol = judgement.verdict.badge.split()[0]
     title: nodes.Node = nodes.inline("", judgement.line())
     if board:
-        title = links.link("claim", name_of(judgement), page, title)
+        title = links.link("claim", scoreboard.name_of(judgement), page, title)
     return nodes.admonition(
         "",
         nodes.title("", "", nodes.Text(f"{symbol} "), title),
         nodes.paragraph("", f"{head.quantity}, {head.label}: {measured}."),
         nodes.paragraph("", f"Predicted {predicted}. {counted}; {control}."),
-        classes=["wl-verdict", f"wl-{KEYS[judgement.verdict]}"],
+        classes=["wl-verdict", f"wl-{scoreboard.KEYS[judgement.verdict]}"],
     )
 
 

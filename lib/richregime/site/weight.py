@@ -8,8 +8,7 @@ from docutils import nodes
 
 # One component, its fonts, and what an equation may ask for later.
 _KEPT = (
-    r"(tex-chtml|input/tex/extensions/(?!all-packages)[\w-]+)\.js$"
-    r"|output/chtml/fonts/woff-v2/.*\.woff$"
+    r"tex-chtml\.js|input/tex/extensions/(?!all-packages)|output/chtml/fonts/woff-v2"
 )
 _DROPPED = re.compile(
     rf"mathjax/(?!{_KEPT})|/fontawesome\.js|\.map$|\.ttf$|/locales/|webpack-macros"
