@@ -37,7 +37,7 @@ def _measured(root: Path) -> Iterator[tuple[str, str, str, str]]:
         where = found.place if found.device else UNKNOWN
         yield (
             f"chapter {place}",
-            f"`widthlab run {place}`",
+            f"`richregime run {place}`",
             f"{clock(found.seconds)} min",
             where,
         )
