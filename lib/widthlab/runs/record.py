@@ -40,6 +40,11 @@ class Record:
 
         return pd.DataFrame(dict(self.columns))
 
+    def series(self, quantity: str, layer: int = 0) -> np.ndarray:
+        """Values of one quantity in one layer, in order of steps."""
+        rows = self.table.query("quantity == @quantity and layer == @layer")
+        return rows.sort_values("step", kind="stable")["value"].to_numpy()
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
         return {
