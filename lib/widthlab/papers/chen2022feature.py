@@ -12,7 +12,7 @@ paper's own widths, learning rates and data are not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab import flow, kernels, runs
+from widthlab.claims import Estimate, extent
 from widthlab.data import Synthetic
 from widthlab.flow import PartiallyTrained, Preactivations, Trajectory, windows
 
@@ -79,8 +80,25 @@ def late(solved: Iterable[Trajectory], quantity: str) -> Numbers:
     return np.array([windows(run).eval(quantity).iloc[-1] for run in solved])
 
 
-def decay(run: Trajectory) -> pd.DataFrame:
+def ranges(
+    cases: Mapping[Any, Iterable[Any]], of: Callable[..., Numbers], *what: str
+) -> dict[Any, Estimate]:
+    """Return for each case the range, over seeds, of what is read off its solutions.
+
+    Args:
+        cases: solutions or flows in order of seeds, for each case.
+        of: `left`, `least`, `late` or `smallest`.
+        *what: what these take besides.
+    """
+    return {case: extent(of(by_seed, *what)) for case, by_seed in cases.items()}
+
+
+def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
     r"""Return what of the loss is left as time goes on, as measured and as predicted.
+
+    Args:
+        run: a solution that was observed with `flow.progress`.
+        unit: of time.
 
     Returns:
         At each `time`, $\exp(-\int r\, dt)$ for each rate $r$ of `flow.windows`: under
@@ -94,18 +112,22 @@ def decay(run: Trajectory) -> pd.DataFrame:
         name: np.exp(-np.cumsum([0.0, *np.diff(times) * table[name]]))
         for name in table.columns.drop("time")
     }
-    return pd.DataFrame({"time": times, **shares})
+    return pd.DataFrame({"time": times / unit, **shares})
 
 
-def equal_inputs(one: Preactivations) -> Preactivations:
-    """Return the flow with its second input made equal to its first.
+def equal_inputs(flows: Iterable[Preactivations]) -> list[Preactivations]:
+    """Return flows with the second input made equal to the first.
 
-    Their targets stay different, so that no network fits them.
+    The targets of the two stay different, so that no network fits them.
     """
-    gram, start = np.array(one.gram), np.array(one.start)
-    gram[1], start[1] = gram[0], start[0]
-    gram[:, 1] = gram[:, 0]
-    return replace(one, gram=gram, start=start)
+
+    def merged(one: Preactivations) -> Preactivations:
+        gram, start = np.array(one.gram), np.array(one.start)
+        gram[1], start[1] = gram[0], start[0]
+        gram[:, 1] = gram[:, 0]
+        return replace(one, gram=gram, start=start)
+
+    return [merged(one) for one in flows]
 
 
 # --- what is learnt ----------------------------------------------------------
@@ -113,19 +135,18 @@ def equal_inputs(one: Preactivations) -> Preactivations:
 
 def fit(
     model: PartiallyTrained,
-    task: Callable[[int], Any],
-    seeds: Sequence[int],
+    tasks: Sequence[Any],
     *,
     share: float = 1.5,
     steps: int = 100_000,
     must_fit: bool = True,
 ) -> pd.DataFrame:
-    r"""Train a network for each seed by gradient descent, to one share of the loss.
+    r"""Train a network for each task by gradient descent, to one share of the loss.
 
     Args:
         model: the network.
-        task: from a seed to its data, with test inputs.
-        seeds: of data and weights.
+        tasks: data with test inputs, for one seed after the other from 0 on; weights
+            have the same seed.
         share: step in units of $n / \lambda_{\max}(G)$; below 2 it is stable at all
             times, for $|\sigma'| \le 1$.
         steps: number of steps, at most.
@@ -140,7 +161,7 @@ def fit(
     """
     import pandas as pd
 
-    flows = [model.flow(task(seed), seed=seed) for seed in seeds]
+    flows = [model.flow(task, seed=seed) for seed, task in enumerate(tasks)]
     sizes = [share * one.stable_step() for one in flows]
     solved = runs.solve(
         flows,
@@ -150,7 +171,7 @@ def fit(
         stop_below=FIT,
         dtype="float32",
     )
-    above = [s for s, run in zip(seeds, solved, strict=True) if run.status != "stopped"]
+    above = [seed for seed, run in enumerate(solved) if run.status != "stopped"]
     if above and must_fit:
         raise RuntimeError(
             f"seeds {above} are above {FIT:g} of their initial loss after {steps} "
@@ -158,7 +179,7 @@ def fit(
         )
     table = pd.DataFrame(run.last for run in solved).astype(float)
     before = np.array([run.observed["alignment"][0] for run in solved])
-    table = table.assign(seed=[*seeds], aligned=table["alignment"] / before)
+    table = table.assign(seed=range(len(tasks)), aligned=table["alignment"] / before)
     return table.melt("seed", var_name="quantity")
 
 
