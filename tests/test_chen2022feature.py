@@ -1,0 +1,132 @@
+"""Rates and set-ups for Chen, Vanden-Eijnden and Bruna 2022."""
+
+import numpy as np
+import pytest
+from widthlab import flow
+from widthlab.data import Synthetic
+from widthlab.papers import chen2022feature as chen
+from widthlab.runs import Store, run
+
+TIMES = np.linspace(0, 40, 21)
+# The smooth leaky ReLU has slopes from 1/5 to 1.
+LEAST_SLOPE = 0.2
+
+
+def shallow(seed, dim=10, n=6):
+    task = Synthetic(task="noise", n_train=n, dim=dim, seed=seed)
+    return flow.Shallow(width=8).flow(task, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def flows():
+    return [shallow(0), shallow(1)]
+
+
+@pytest.fixture(scope="module")
+def solved(flows):
+    return flow.solve(flows, TIMES, observe=flow.progress)
+
+
+def test_a_measured_rate_is_above_the_bound_and_that_above_the_promise(flows, solved):
+    assert (chen.least(solved, "rate / bound") >= 1 - 1e-6).all()
+    bounds = chen.least(solved, "bound")
+    assert (bounds >= chen.promised(flows, LEAST_SLOPE)).all()
+
+
+def test_the_promise_needs_the_gram_matrix_alone(flows):
+    n = len(flows[0].targets)
+    expected = 2 * chen.smallest(flows) * LEAST_SLOPE**2 / n
+    np.testing.assert_allclose(chen.promised(flows, LEAST_SLOPE), expected)
+
+
+def test_readings_are_of_the_first_and_the_last_window(solved):
+    table = flow.windows(solved[1])
+    assert chen.late(solved, "rate")[1] == table["rate"].iloc[-1]
+    assert chen.least(solved, "rate")[1] == table["rate"].min()
+    losses = solved[1].observed["loss"]
+    assert chen.left(solved)[1] == pytest.approx(np.log10(losses[-1] / losses[0]))
+
+
+def test_ranges_hold_the_worst_seed(solved):
+    found = chen.ranges({"one": solved, "two": solved}, chen.least, "rate / bound")
+    values = chen.least(solved, "rate / bound")
+    assert [*found] == ["one", "two"]
+    assert (found["two"].low, found["two"].high) == (values.min(), values.max())
+
+
+def test_what_decays_is_the_loss_and_the_bound_leaves_more(solved):
+    curves, losses = chen.decay(solved[0], unit=2.0), solved[0].observed["loss"]
+    np.testing.assert_allclose(curves["rate"], losses / losses[0], rtol=1e-9)
+    np.testing.assert_allclose(curves["time"], TIMES / 2)
+    assert (curves["bound"] >= curves["rate"]).all()
+
+
+def test_a_loss_that_ended_early_is_read_where_it_ended(flows):
+    stopped = flow.solve(
+        flows, TIMES, observe=flow.progress, stop_below=0.05, dtype="float64"
+    )
+    assert {run.status for run in stopped} == {"stopped"}
+    assert (np.abs(chen.left(stopped) - np.log10(0.05)) < 1).all()
+    assert len(chen.decay(stopped[0])) < len(TIMES)
+
+
+def test_equal_inputs_make_the_gram_matrix_singular_and_keep_targets(flows):
+    merged = chen.equal_inputs(flows)
+    np.testing.assert_allclose(chen.smallest(merged), 0, atol=1e-12)
+    for one, old in zip(merged, flows, strict=True):
+        np.testing.assert_array_equal(one.gram, one.gram.T)
+        np.testing.assert_array_equal(one.start[0], one.start[1])
+        np.testing.assert_array_equal(one.targets, old.targets)
+    assert (chen.smallest(flows) > 0).all(), "the originals stay as they were"
+
+
+def tasks(count=2):
+    return [
+        Synthetic(task="xor", n_train=20, n_test=30, dim=5, seed=seed)
+        for seed in range(count)
+    ]
+
+
+def trained(parametrization, **how):
+    model = flow.PartiallyTrained(
+        width=64, inner_width=64, parametrization=parametrization
+    )
+    return chen.fit(model, tasks(), **how).set_index(["quantity", "seed"])["value"]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setenv("WIDTHLAB_STORE", str(tmp_path))
+
+
+@pytest.mark.usefixtures("store")
+def test_networks_fit_to_one_loss_and_the_lazy_one_moves_less():
+    lazy, rich = trained("ntk"), trained("mup")
+    for found in (lazy, rich):
+        start = np.array([np.mean(t.load().y_train ** 2) / 2 for t in tasks()])
+        assert (found["loss"] <= chen.FIT * start * (1 + 1e-5)).all()
+    assert (lazy["movement"] < rich["movement"]).all()
+    assert (lazy["aligned"] < rich["aligned"]).all()
+
+
+@pytest.mark.usefixtures("store")
+def test_a_network_that_does_not_fit_is_refused_unless_allowed():
+    with pytest.raises(RuntimeError, match=r"seeds \[0, 1\] are above 0.0001"):
+        trained("mup", steps=3)
+    assert (trained("mup", steps=3, must_fit=False)["loss"] > 0).all()
+
+
+def test_regression_with_the_infinite_kernel_is_what_lazy_networks_tend_to(tmp_path):
+    task = Synthetic(task="relu-neuron", n_train=20, n_test=200, dim=5, seed=1)
+    record = run(chen.KernelRegression(task), Store(tmp_path))
+    error = record.table["test_error"][0]
+    model = flow.PartiallyTrained(width=2048, inner_width=None, parametrization="ntk")
+    network = model.flow(task, seed=0)
+    wide = flow.solve(
+        [network],
+        [[0.0, 1e5 * network.stable_step()]],
+        method=flow.Descent([1.5 * network.stable_step()]),
+        observe=flow.learning,
+        stop_below=chen.FIT,
+    )
+    assert wide[0].last["test_error"] == pytest.approx(error, rel=0.1)
