@@ -12,10 +12,12 @@ from widthlab.claims.estimates import (
     ClaimError,
     Estimate,
     exact,
+    extent,
     geometric_mean,
     mean,
     ratio,
 )
+from widthlab.claims.groups import extents, means, slopes
 from widthlab.claims.slopes import slope
 
 WIDTHS = (64, 128, 256, 512, 1024)
@@ -180,3 +182,17 @@ def test_an_estimate_contains_its_value():
             Estimate(*numbers, seeds=3)
     with pytest.raises(ClaimError):
         Estimate(0, 0, 0, seeds=-1)
+
+
+def test_groups_of_runs_have_their_own_estimates():
+    one, two = power_law(-0.5, rng=1), power_law(0.5, rng=2)
+    frame = pd.concat([one.assign(layer=1), two.assign(layer=2)])
+    frame = pd.concat([frame.assign(quantity="q"), frame.assign(quantity="other")])
+    assert slopes(frame, "q", "layer") == {1: slope(one), 2: slope(two)}
+    last = two.loc[two["width"] == 1024, "value"]
+    assert means(frame, "q", "layer", width=1024)[2] == mean(last)
+    assert extents(frame, "q", ["layer", "width"])[2, 1024] == extent(last)
+    single = frame[frame["seed"] == 0]
+    assert extents(single, "q", ["layer", "width"])[2, 1024] == exact(last.iloc[0])
+    with pytest.raises(ClaimError, match=r"no row has .*'quantity': 'lost'"):
+        extents(frame, "lost", "layer")

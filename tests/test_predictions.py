@@ -83,3 +83,23 @@ def test_arms_repeat_a_prediction_the_first_arm_first():
     assert arms.lines()[2, "pure"] == {"mup": 0.0}
     single = Prediction("slope", {"mup": 0.0}).each(1, 2)
     assert single.lines() == {1: {"mup": 0.0}, 2: {"mup": 0.0}}
+
+
+def test_what_is_judged_can_be_less_than_what_is_drawn():
+    judged = MOVES.of("ip", "mup")
+    assert [*judged.expected] == [("mup", 2), ("ip", 2)]
+    assert judged.checks(MEASURED) == [MOVES.checks(MEASURED)[i] for i in (0, 2)]
+    with pytest.raises(ClaimError, match=r"with no case of \['sp'\]"):
+        MOVES.of("ip", "sp")
+    with pytest.raises(ClaimError, match=r"with no case of \['ip'\]"):
+        Prediction("slope", 0.0).of("ip")
+
+
+def test_controls_are_measurements_of_one_case_judged_as_another():
+    (control,) = MOVES.controls(
+        MEASURED, {("sp", 1): ("ntk", 1)}, "{} in layer {} as NTP", {"sp": "SP"}
+    )
+    assert control == Check.equals("SP in layer 1 as NTP", "slope", -0.5, 0.1, LEVEL)
+    assert control.outcome() == "fail"
+    with pytest.raises(ClaimError, match=r"not for \('hp', 1\)"):
+        MOVES.controls(MEASURED, {("sp", 1): ("hp", 1)})

@@ -7,9 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from richregime import tiers
+from widthlab.data import DataSpec
 from widthlab.papers import hajjar2024training as hajjar
-from widthlab.probes import Performance, Rank
+from widthlab.parametrization import Role, get
+from widthlab.probes import Outputs, Performance, Rank
+from widthlab.runs.ensembles import first_rates
 from widthlab.runs.experiment import Experiment
+from widthlab.runs.grid import grid
 from widthlab.runs.record import frame
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run
@@ -137,6 +141,97 @@ def test_hajjar_accuracies_have_a_model_and_an_activation_each():
         assert len(accuracies) == (1 if (data, model) in best else 4)
         # Nobody is worse than the share of the smaller classes.
         assert all(0.098 <= value < 1 for value in accuracies)
+
+
+def test_hajjar_cells_stand_beside_the_printed_ones():
+    printed = hajjar.printed("mnist")
+    assert printed["ip-llr", "elu"] == 0.964 and printed["mup", "tanh"] == 0.905
+    assert printed["ip-non-centred", hajjar.BEST] == 0.209 and len(printed) == 14
+    trials = {("ip-llr", "elu"): [0.95, 0.97], ("ip-bias", "relu"): [0.1]}
+    rows = hajjar.beside(trials, "mnist").set_index(["model", "activation"])
+    assert len(rows) == 20 and rows["trials"].sum() == 3
+    elu, relu = rows.loc[("ip-llr", "elu")], rows.loc[("ip-bias", "relu")]
+    assert (elu["lowest"], elu["highest"]) == (0.95, 0.97)
+    spread = 0.02 / math.sqrt(2) * math.sqrt(1 / 2 + 1 / 5)
+    assert elu["in spreads"] == pytest.approx((0.96 - 0.964) / spread)
+    assert relu["ours"] == 0.1 and relu[["printed", "in spreads"]].isna().all()
+    assert rows.loc[("mup", "relu"), "ours":"highest"].isna().sum() == 3
+
+
+def test_hajjar_first_rates_are_those_of_the_runs_and_kept(tmp_path, monkeypatch):
+    small = hajjar.FirstRates("relu", width=8, depth=2, seeds=2)
+    store = Store(tmp_path)
+    rates = frame([run(small, store)])
+    assert list(rates["seed"]) == [0] * 3 + [1] * 3 and list(rates["layer"][:3]) == [
+        *(1, 2, 3)
+    ]
+    spec = hajjar.experiment(
+        "ip-llr", "relu", hajjar.images("mnist-5k"), width=8, depth=2, seed=1
+    )
+    expected = first_rates([spec])["uncapped"]
+    assert list(rates["uncapped"][3:]) == list(expected)
+    monkeypatch.setattr(hajjar.FirstRates, "run", None)
+    assert run(small, store).columns["uncapped"] == list(rates["uncapped"])
+
+
+@pytest.fixture(scope="module")
+def scalar_runs(tmp_path_factory):
+    """IP-LLR in float64 with one output, and what is made of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WIDTHLAB_STORE", str(tmp_path_factory.mktemp("store")))
+        runs = grid(
+            {"width": (8, 16), "seed": (0, 1)},
+            data=DataSpec("mnist-5k", n_train=16, n_test=0, targets="parity"),
+            parametrization="ip-llr",
+            depth=3,
+            activation="relu",
+            loss="mse",
+            lr=0.002,
+            first_lr=Calibration(),
+            batch_size=1,
+            steps=2,
+            checkpoints=(0, 1, 2),
+            probes=(Outputs(inputs=4),),
+            precision="float64",
+        )
+        made = {
+            "hp": hajjar.first_step_of(runs, "hp"),
+            "without the ratio": hajjar.first_step_of(runs, "hp", ratio=False),
+            "hpz": hajjar.first_step_of(runs, "hpz"),
+        }
+        yield made, hajjar.gaps(runs, made)
+
+
+def test_hajjar_proposition_15_holds_to_rounding(scalar_runs):
+    gaps = scalar_runs[1].set_index("series")["value"]
+    assert gaps["hp"].max() < 1e-12
+    for other in ("without the ratio", "hpz"):
+        assert gaps[other].min() > 1e-6
+
+
+def test_hajjar_gaps_have_a_row_for_each_run_and_step(scalar_runs):
+    made, gaps = scalar_runs
+    rows = gaps.query("series == 'hpz'")[["depth", "width", "seed", "step"]]
+    every = itertools.product([3], [8, 16], [0, 1], [1, 2])
+    assert list(rows.itertuples(index=False, name=None)) == list(every)
+    assert len(gaps) == 3 * len(rows) and set(gaps["quantity"]) == {"gap"}
+    assert [len(run.first_lr) for run in made["hp"]] == [4] * 4
+
+
+def test_hajjar_held_rates_are_those_of_the_first_step():
+    held, llr = hajjar.held(4), get("ip-llr")
+    for role in Role:
+        first = llr[role].first(4, 2)
+        assert held[role].c == held[role].first(4, 2) == first
+    assert held[Role.HIDDEN].c != llr[Role.HIDDEN].c
+
+
+def test_hajjar_small_runs_are_the_set_up_at_another_size():
+    small = hajjar.small("ip-llr", "elu", 1, depth=3)
+    images = hajjar.images("mnist-5k")
+    sizes = {"depth": 3, "width": 128, "steps": 200, "checkpoints": (200,)}
+    assert small == hajjar.experiment("ip-llr", "elu", images, seed=1, **sizes)
+    assert hajjar.small("mup", "elu", 0, width=256).width == 256
 
 
 @pytest.mark.parametrize("chapter", sorted(tiers.setups()))

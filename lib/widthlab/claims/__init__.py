@@ -12,8 +12,9 @@ from widthlab.claims.estimates import (
     ratio,
 )
 from widthlab.claims.file import ClaimsFile, Difference, compare
+from widthlab.claims.groups import extents, means, slopes
 from widthlab.claims.prediction import Bound, Prediction, at_least, at_most, equals
-from widthlab.claims.slopes import slope, slopes
+from widthlab.claims.slopes import slope
 
 __all__ = [
     "Bound",
@@ -33,8 +34,10 @@ __all__ = [
     "equals",
     "exact",
     "extent",
+    "extents",
     "geometric_mean",
     "mean",
+    "means",
     "ratio",
     "slope",
     "slopes",

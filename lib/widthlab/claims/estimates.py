@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar, SupportsFloat
+from typing import Any, ClassVar, SupportsFloat
 
 import attrs
 import numpy as np
 from scipy.special import stdtrit
 
 from widthlab.fields import count, number
-
-if TYPE_CHECKING:
-    pass
 
 
 class ClaimError(ValueError):

@@ -147,14 +147,33 @@ class Prediction:
                 f"{self.quantity!r} is predicted for {missing}, which was not "
                 f"measured; there is {[*estimates]}"
             )
-        renamed = names or {}
+        return [
+            self.check(_name(case, label, names), estimates[case], case)
+            for case in cases
+        ]
 
-        def name(case: Any) -> str:
-            if callable(label):
-                return label(case)
-            return label.format(*(renamed.get(part, part) for part in _parts(case)))
+    def controls(
+        self,
+        estimates: Mapping[Any, Estimate],
+        judged_as: Mapping[Any, Any],
+        label: str | Callable[[Any], str] = "{}",
+        names: Mapping[Any, str] | None = None,
+    ) -> list[Check]:
+        """Measurements judged as if they were of other cases, which must not pass.
 
-        return [self.check(name(case), estimates[case], case) for case in cases]
+        Args:
+            estimates: Measurements by case.
+            judged_as: For each case that is measured the predicted one.
+            label: What to call a measured case, as for `checks`.
+            names: What to call a part.
+
+        Raises:
+            ClaimError: No such case is predicted.
+        """
+        return [
+            self.check(_name(case, label, names), estimates[case], other)
+            for case, other in judged_as.items()
+        ]
 
     def each(self, *values: Any) -> Prediction:
         """The same for several values of one more part of the case, such as arms.
@@ -173,6 +192,24 @@ class Prediction:
             for case, bound in self.expected.items()
         }
         return Prediction(self.quantity, cases, self.within)
+
+    def of(self, *series: Any) -> Prediction:
+        """What is predicted for some series: a figure may draw more than is judged.
+
+        >>> Prediction("slope", {("ip", 2): -0.5, ("mup", 2): 0.0}).of("ip").expected
+        {('ip', 2): -0.5}
+
+        Raises:
+            ClaimError: There is no case of them.
+        """
+        cases = self.expected if isinstance(self.expected, Mapping) else {}
+        if missing := {*series} - {_parts(case)[0] for case in cases}:
+            raise ClaimError(
+                f"{self.quantity!r} is predicted for {[*cases]}, with no case of "
+                f"{sorted(missing, key=str)}"
+            )
+        kept = {case: b for case, b in cases.items() if _parts(case)[0] in series}
+        return Prediction(self.quantity, kept, self.within)
 
     def lines(self, names: Mapping[Any, Any] | None = None) -> dict[Any, Any]:
         """Predicted slopes as figures draw them; where there is only a bound, no line.
@@ -202,6 +239,16 @@ class Prediction:
             bound = self.bound(case)
             if bound.relation == "equals":
                 yield _parts(case), bound.number
+
+
+def _name(
+    case: Any, label: str | Callable[[Any], str], names: Mapping[Any, str] | None
+) -> str:
+    """What a label calls a case."""
+    if callable(label):
+        return label(case)
+    renamed = names or {}
+    return label.format(*(renamed.get(part, part) for part in _parts(case)))
 
 
 def _parts(case: Any) -> tuple[Any, ...]:

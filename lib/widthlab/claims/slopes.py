@@ -3,8 +3,7 @@ r"""Exponents of power laws in width, with intervals from seeds."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -113,42 +112,6 @@ def slope(
         centre + math.hypot(stretch * max(above, 0.0), misfit),
         int(sizes.min()),
     )
-
-
-def slopes(
-    frame: pd.DataFrame,
-    quantity: str,
-    by: str | Sequence[str] = ("parametrization", "layer"),
-    **where: Any,
-) -> dict[Any, Estimate]:
-    """Slope against width of a quantity, for each group of runs.
-
-    Args:
-        frame: Table in long form, as `widthlab.frame` returns.
-        quantity: Which rows.
-        by: Column or columns that tell groups apart; with one, keys are its values.
-        **where: Values of further columns to keep.
-
-    Raises:
-        ClaimError: No row is left, or `slope` refuses a group.
-
-    >>> import pandas as pd
-    >>> rows = [("mup", n, s, "q", 2.0 + s) for n in (64, 128, 256) for s in (0, 1)]
-    >>> names = ["parametrization", "width", "seed", "quantity", "value"]
-    >>> found = slopes(pd.DataFrame(rows, columns=names), "q", by="parametrization")
-    >>> abs(round(found["mup"].value, 6))
-    0.0
-    """
-    chosen = frame.loc[frame["quantity"] == quantity]
-    for column, value in where.items():
-        chosen = chosen.loc[chosen[column] == value]
-    if chosen.empty:
-        wanted = {"quantity": quantity} | where
-        measured = sorted(frame["quantity"].unique())
-        raise ClaimError(f"no row has {wanted}; the quantities are {measured}")
-    columns = [by] if isinstance(by, str) else list(by)
-    keys = columns if len(columns) > 1 else columns[0]
-    return {key: slope(group) for key, group in chosen.groupby(keys)}
 
 
 def _bootstrap(

@@ -1,4 +1,4 @@
-r"""Experiments of Hajjar, Chizat and Giraud 2024, Section 6, and their tables.
+r"""Experiments of Hajjar, Chizat and Giraud 2024, Section 6, run by run.
 
 Networks have $L = 6$ hidden layers of width 1024 and are trained by SGD on
 cross-entropy, in batches of 512 with $\eta = 0.01$, for 600 steps on MNIST and 1,200
@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from attrs import evolve
 
 from widthlab.data import DataSpec
+from widthlab.parametrization import Parametrization, get
 from widthlab.probes import Performance, Rank
+from widthlab.runs.computed import Computed
+from widthlab.runs.ensembles import first_rates
 from widthlab.runs.experiment import Experiment
 from widthlab.training.calibration import Calibration
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHAPTER = "03-integrable-parametrizations"
 """The chapter that these runs belong to."""
@@ -26,6 +35,9 @@ MODELS = ("ip", "ip-llr", "mup", "ip-bias", "ip-non-centred")
 ACTIVATIONS = ("relu", "gelu", "elu", "tanh")
 """Activations that the tables compare."""
 
+TITLES = {"relu": "ReLU", "gelu": "GELU", "elu": "ELU", "tanh": "tanh"}
+"""What figures call the activations."""
+
 TRIALS = 5
 """Trials of a model, one seed each."""
 
@@ -34,33 +46,6 @@ STEPS = {"mnist": 600, "cifar10": 1200}
 
 DELTA = {"relu": 2**0.5, "gelu": 2.0, "elu": 1.0, "tanh": 1.0}
 r"""Standard deviation $\delta$ of the Gaussians behind hidden layers (Table 1)."""
-
-PUBLISHED = {
-    ("mnist", "ip"): (0.098, 0.098, 0.098, 0.098),
-    ("mnist", "ip-llr"): (0.113, 0.956, 0.964, 0.932),
-    ("mnist", "mup"): (0.954, 0.975, 0.928, 0.905),
-    ("cifar10", "ip-llr"): (0.100, 0.329, 0.383, 0.284),
-    ("cifar10", "mup"): (0.407, 0.419, 0.356, 0.304),
-}
-"""Test accuracies, for the activations in their order (Tables 3 to 5)."""
-
-PUBLISHED_BEST = {
-    ("mnist", "ip-bias"): 0.113,
-    ("mnist", "ip-non-centred"): 0.209,
-    ("cifar10", "ip-bias"): 0.100,
-    ("cifar10", "ip-non-centred"): 0.154,
-}
-"""Test accuracies of the best activation, where no others are printed (Table 6)."""
-
-
-CIFAR10_TRIALS = {
-    ("ip-llr", "gelu"): (0.310, 0.342, 0.357, 0.341, 0.295),
-    ("ip-llr", "elu"): (0.390, 0.377, 0.362, 0.395, 0.391),
-    ("ip-llr", "tanh"): (0.307, 0.273, 0.315, 0.237, 0.286),
-    ("mup", "relu"): (0.402, 0.404, 0.414, 0.401, 0.414),
-    ("mup", "gelu"): (0.412, 0.413, 0.436, 0.411, 0.426),
-}
-"""Test accuracies of single trials on CIFAR-10, from the authors' notebooks."""
 
 
 def images(name: str, **settings: Any) -> DataSpec:
@@ -110,6 +95,23 @@ def experiment(
     )
 
 
+def small(model: str, activation: str, seed: int, **settings: Any) -> Experiment:
+    """Return a run of the same set-up at the size of a laptop, any field replaced."""
+    size = {"width": 128, "steps": 200, "checkpoints": (200,)} | settings
+    return experiment(model, activation, images("mnist-5k"), seed=seed, **size)
+
+
+def held(depth: int) -> Parametrization:
+    """Return IP-LLR whose first-step exponents are kept for ever, as a control."""
+    llr = get("ip-llr")
+    rows = tuple(
+        (role, evolve(row, c=row.first(depth, 2), c_first=None))
+        for role, row in llr.exponents
+    )
+    name = "large rates throughout"
+    return evolve(llr, name=name, label=name, exponents=rows)
+
+
 def table(
     name: str, trials: Sequence[int] = range(TRIALS), convention: str = "code"
 ) -> Iterator[Experiment]:
@@ -147,6 +149,33 @@ def without_cap(trials: Sequence[int] = (0,)) -> Iterator[Experiment]:
             images("mnist"),
             seed=trial,
             first_lr=Calibration(cap=float("inf")),
+        )
+
+
+@dataclass(frozen=True)
+class FirstRates(Computed):
+    """Calibrated rates of the first step of IP-LLR, without training (ours).
+
+    Attributes:
+        activation: a key of `DELTA`.
+        width: size of the hidden layers.
+        depth: number of hidden layers.
+        seeds: how many networks, of seeds from 0 on.
+        data: name of the images.
+    """
+
+    activation: str
+    width: int
+    depth: int = 3
+    seeds: int = 6
+    data: str = "mnist-5k"
+
+    def run(self) -> pd.DataFrame:
+        """Return the rates of each matrix and seed, and where the cap binds."""
+        size: dict[str, Any] = {"width": self.width, "depth": self.depth}
+        return first_rates(
+            experiment("ip-llr", self.activation, images(self.data), seed=s, **size)
+            for s in range(self.seeds)
         )
 
 

@@ -1,0 +1,56 @@
+"""Training integrable parametrizations (Hajjar, Chizat and Giraud 2024)."""
+
+from widthlab.papers.hajjar2024training.equivalence import first_step_of, gaps
+from widthlab.papers.hajjar2024training.printed import (
+    BEST,
+    CIFAR10_TRIALS,
+    PUBLISHED,
+    PUBLISHED_BEST,
+    beside,
+    printed,
+)
+from widthlab.papers.hajjar2024training.setups import (
+    ACTIVATIONS,
+    CHAPTER,
+    DELTA,
+    MODELS,
+    STEPS,
+    TITLES,
+    TRIALS,
+    FirstRates,
+    experiment,
+    held,
+    images,
+    paper_tier,
+    ranks,
+    small,
+    table,
+    without_cap,
+)
+
+__all__ = [
+    "ACTIVATIONS",
+    "BEST",
+    "CHAPTER",
+    "CIFAR10_TRIALS",
+    "DELTA",
+    "MODELS",
+    "PUBLISHED",
+    "PUBLISHED_BEST",
+    "STEPS",
+    "TITLES",
+    "TRIALS",
+    "FirstRates",
+    "beside",
+    "experiment",
+    "first_step_of",
+    "gaps",
+    "held",
+    "images",
+    "paper_tier",
+    "printed",
+    "ranks",
+    "small",
+    "table",
+    "without_cap",
+]
