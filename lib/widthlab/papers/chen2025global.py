@@ -1,6 +1,8 @@
 """Experiments on the claims of Chen, Yang, Zhao and Gu 2025, in a set-up of our own.
 
-The paper's widths, learning rates, batch sizes and numbers of steps are not known.
+The paper's widths, learning rates, batch sizes and numbers of steps are not known. What
+theory expects of them is here too: how far features move, and which errors remain where
+the paper's assumptions do not hold.
 """
 
 from __future__ import annotations
@@ -8,6 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
+import numpy as np
+
+from widthlab import parametrization as tables
+from widthlab import regimes
 from widthlab.data import DataSpec
 from widthlab.probes import Features
 from widthlab.runs.experiment import Experiment
@@ -70,3 +76,62 @@ def experiment(
         base_width=64 if based else 1,
         probes=(Features(inputs=16),),
     )
+
+
+def relative_change(depth: int) -> dict[tuple[str, int], float]:
+    r"""Return exponents of $\|\Delta h^l\| / \|h^l_0\|$ by parametrization and layer.
+
+    IP moves only once it has left its plateau. Then its sizes are those of IP-LLR,
+    whose first step leaves it at once.
+
+    Args:
+        depth: number $L$ of hidden layers.
+
+    Example:
+        >>> change = relative_change(depth=3)
+        >>> [change[name, 2] for name in FOUR]
+        [-0.5, -0.5, 0.5, 0.0]
+    """
+    change = {}
+    for name in FOUR:
+        moving = tables.get("ip-llr" if name == "ip" else name)
+        exponents = regimes.classify(moving, depth).relative_change
+        change |= {(name, layer): float(e) for layer, e in enumerate(exponents, 1)}
+    return change
+
+
+def error_of_pairs(data: DataSpec) -> float:
+    r"""Return the largest error that the best fit of paired inputs leaves.
+
+    A network gives both inputs of a pair one output, up to its sign where the inputs
+    are antipodal and the network is odd (no biases, an odd activation). On targets
+    $y, y'$ the best fit leaves $\|y - y'\| / 2$, or $\|y + y'\| / 2$, on each.
+
+    Args:
+        data: of the variant "duplicate" or "antipodal", whose second half pairs with
+            the first.
+
+    Raises:
+        ValueError: the variant has no pairs.
+    """
+    signs = {"duplicate": -1.0, "antipodal": 1.0}
+    if data.variant not in signs:
+        raise ValueError(
+            f"inputs of the variant {data.variant!r} are not paired; take one of "
+            f"{', '.join(signs)}"
+        )
+    first, second = np.split(data.load().y_train.astype(float), 2)
+    both = first + signs[data.variant] * second
+    return float(np.linalg.norm(both, axis=1).max() / 2)
+
+
+def linear_error(data: DataSpec) -> float:
+    """Return the largest error of least squares, the best that linear networks can do.
+
+    Directions along which inputs vary by less than a millionth of the most count as
+    none: centred inputs are linearly dependent, up to the rounding of float32.
+    """
+    loaded = data.load()
+    x, y = loaded.x_train, loaded.y_train
+    solution = np.linalg.lstsq(x, y, rcond=1e-6)[0]
+    return float(np.linalg.norm(x @ solution - y, axis=1).max())
