@@ -417,7 +417,7 @@ def test_labels_of_noise_have_a_best_predictor():
 
 def path_of(times, w, excess, floor):
     seen = {"w": w, "excess": excess, "rate_floor": np.full(len(times), floor)}
-    return flow.Trajectory(times, seen, None, {}, times[-1], "finished", 1)
+    return flow.Trajectory(times, seen, None, {}, float(times[-1]), "finished", 1)
 
 
 def test_an_exponential_falls_at_its_rate_and_on_the_proved_curve():
