@@ -415,25 +415,25 @@ def test_labels_of_noise_have_a_best_predictor():
     assert exactly(task.risk, w) < task.second_moment / 2
 
 
-def path_of(times, w, excess, floor):
-    seen = {"w": w, "excess": excess, "rate_floor": np.full(len(times), floor)}
+def path_of(times, floor=1.0, **observed):
+    seen = {"rate_floor": np.full(len(times), floor), **observed}
     return flow.Trajectory(times, seen, None, {}, float(times[-1]), "finished", 1)
 
 
 def test_an_exponential_falls_at_its_rate_and_on_the_proved_curve():
     times = np.linspace(0, 3, 7)
-    run = path_of(times, None, 4 * np.exp(-2 * times), floor=0.5)
+    run = path_of(times, floor=0.5, excess=4 * np.exp(-2 * times))
     np.testing.assert_allclose(paths.least_rate(run), 4)
     np.testing.assert_allclose(paths.proved_excess(run), 4 * np.exp(-0.5 * times))
     # Where rounding is all that is left, there is no rate.
     stuck = np.concatenate([np.exp(-20 * times[:4]), [1e-17] * 3])
-    np.testing.assert_allclose(paths.least_rate(path_of(times, None, stuck, 1.0)), 20)
+    np.testing.assert_allclose(paths.least_rate(path_of(times, excess=stuck)), 20)
 
 
 def test_speed_does_not_set_paths_apart():
     times, line = np.arange(5.0), np.linspace(0, 1, 5)[:, None]
-    one = path_of(times, line * [1.0, 0.0], None, 1.0)
-    slow = path_of(times, line[[0, 0, 1, 2, 4]] * [1.0, 0.0], None, 1.0)
-    aside = path_of(times, line * [1.0, 0.0] + [0.0, 0.3], None, 1.0)
+    one = path_of(times, w=line * [1.0, 0.0])
+    slow = path_of(times, w=line[[0, 0, 1, 2, 4]] * [1.0, 0.0])
+    aside = path_of(times, w=line * [1.0, 0.0] + [0.0, 0.3])
     assert paths.apart(slow, one) == 0
     np.testing.assert_allclose(paths.apart(aside, one), 0.3)
