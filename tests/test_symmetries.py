@@ -7,6 +7,7 @@ from reference import slope_and_error
 from widthlab import flow
 from widthlab.flow import Descent, Particles, solve
 from widthlab.flow.particles import Regression, two_layer_loss, two_layer_outputs
+from widthlab.papers.hajjar2023symmetries import paths, tasks
 from widthlab.papers.hajjar2023symmetries.least_squares import (
     LeastSquares,
     LinearDescent,
@@ -382,3 +383,57 @@ def test_a_population_that_is_not_isotropic_is_refused():
     task = sample_moments(*odd_sample())
     with pytest.raises(ValueError, match="not a multiple of the identity"):
         gaussian_odd(*sphere(4, DIM, seed=0), task)
+
+
+def test_a_start_is_balanced_and_has_half_of_each_sign():
+    b, a = tasks.start(12, 5, seed=1)
+    np.testing.assert_allclose(np.linalg.norm(b, axis=1), 1)
+    assert sorted(a) == [-1.0] * 6 + [1.0] * 6
+    assert (b == tasks.start(12, 5, seed=1)[0]).all()
+    assert not (b == tasks.start(12, 5, seed=2)[0]).any()
+    with pytest.raises(ValueError, match="half of each sign"):
+        tasks.start(3, 5, seed=1)
+
+
+def test_the_best_predictor_of_the_cubic_task_is_as_long_as_said():
+    task, count = tasks.cubic(0), 400_000
+    dim = len(task.correlation)
+    w = task.correlation * dim
+    np.testing.assert_allclose(np.linalg.norm(w), tasks.CUBIC_SIZE)
+    # Along w the target is C sum z_k x_k^3 with C z = w d / 3; one such sum each.
+    x = rng(7).standard_normal((count // dim, dim)) / dim**0.5
+    y = x**3 @ (w * dim / 3)
+    for values, expected in ((y**2, task.second_moment), (y * (x @ w), w @ w / dim)):
+        error = values.std() / len(values) ** 0.5
+        assert abs(values.mean() - expected) < 4 * error
+
+
+def test_labels_of_noise_have_a_best_predictor():
+    task = tasks.noise(0)
+    w, slowest = exactly(task.solution)
+    assert slowest > 0
+    assert exactly(task.risk, w) < task.second_moment / 2
+
+
+def path_of(times, floor=1.0, **observed):
+    seen = {"rate_floor": np.full(len(times), floor), **observed}
+    return flow.Trajectory(times, seen, None, {}, float(times[-1]), "finished", 1)
+
+
+def test_an_exponential_falls_at_its_rate_and_on_the_proved_curve():
+    times = np.linspace(0, 3, 7)
+    run = path_of(times, floor=0.5, excess=4 * np.exp(-2 * times))
+    np.testing.assert_allclose(paths.least_rate(run), 4)
+    np.testing.assert_allclose(paths.proved_excess(run), 4 * np.exp(-0.5 * times))
+    # Where rounding is all that is left, there is no rate.
+    stuck = np.concatenate([np.exp(-20 * times[:4]), [1e-17] * 3])
+    np.testing.assert_allclose(paths.least_rate(path_of(times, excess=stuck)), 20)
+
+
+def test_speed_does_not_set_paths_apart():
+    times, line = np.arange(5.0), np.linspace(0, 1, 5)[:, None]
+    one = path_of(times, w=line * [1.0, 0.0])
+    slow = path_of(times, w=line[[0, 0, 1, 2, 4]] * [1.0, 0.0])
+    aside = path_of(times, w=line * [1.0, 0.0] + [0.0, 0.3])
+    assert paths.apart(slow, one) == 0
+    np.testing.assert_allclose(paths.apart(aside, one), 0.3)
