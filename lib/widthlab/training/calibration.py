@@ -28,8 +28,8 @@ from widthlab.compilation import compiled
 from widthlab.fields import number
 from widthlab.model import MLP, AnyArray, Scales, by_tensor
 from widthlab.training.devices import precision
-from widthlab.training.ensemble import untrained
 from widthlab.training.losses import LOSSES
+from widthlab.training.member import untrained
 from widthlab.training.state import Data, Members, Plan
 
 if TYPE_CHECKING:
