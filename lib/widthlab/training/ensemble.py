@@ -67,7 +67,8 @@ def train(
         count = members.real.shape[0]
         mesh = members_mesh(devices or jax.local_devices(), count)
         members = _place(_pad(members, mesh.size), mesh)
-        orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
+        drawn_from = None if plan.stream else plan.batch_size
+        orders = _orders(plan.train_size, drawn_from, plan.steps, members.key)
         data = jax.device_put(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )

@@ -65,6 +65,7 @@ def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
             name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
             for name, value in _seen(plan, optimizer).items()
         },
+        stream=jax.random.fold_in(member.key, 3) if plan.stream else None,
     )
 
 
@@ -147,6 +148,10 @@ def advance(plan: Plan, state: State, data: Data, stop: Array) -> State:
 
 def _batch(plan: Plan, state: State, data: Data) -> tuple[Any, Any]:
     """Return the inputs and targets of a step."""
+    if plan.stream is not None:
+        assert plan.batch_size is not None
+        key = jax.random.fold_in(state.stream, state.step)
+        return plan.fresh(key, plan.batch_size)
     x, y = data.x_train, data.y_train
     if state.order is not None:
         batch = state.order[state.step]
