@@ -16,7 +16,7 @@ from widthlab.runs.experiment import Experiment
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import sweep
 from widthlab.training.calibration import Calibration, calibrate_members, draw, report
-from widthlab.training.ensemble import untrained
+from widthlab.training.member import untrained
 from widthlab.training.state import Data
 
 SHAPE = Shape(5, (12, 12, 12), 3, "relu", "all")

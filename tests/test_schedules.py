@@ -17,6 +17,7 @@ from widthlab.data import DataSpec
 from widthlab.model import Multiplier, by_tensor
 from widthlab.runs.store import Store
 from widthlab.training import ensemble as training
+from widthlab.training import member
 from widthlab.training.calibration import Calibration
 from widthlab.training.curvature import hessian_product
 from widthlab.training.losses import LOSSES
@@ -64,7 +65,7 @@ class Dense:
     def __init__(self, experiment):
         with jax.enable_x64(True):
             shape, scales = experiment.shape, experiment.scales()
-            model = training.untrained(shape, scales, jax.random.key(experiment.seed))
+            model = member.untrained(shape, scales, jax.random.key(experiment.seed))
             static, parameters, rest = nnx.split(model, nnx.Param, Multiplier)
             loaded = experiment.data.load()
             x = jnp.asarray(loaded.x_train, "float64")

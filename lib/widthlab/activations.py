@@ -11,11 +11,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+
+from widthlab.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,17 +114,33 @@ def get(name: str) -> Activation:
     """
     if slopes := abrelu_slopes(name):
         return abrelu(*slopes)
-    if name not in _CATALOGUE:
-        raise ValueError(
-            f"no activation is called {name!r}; there are {', '.join(_CATALOGUE)} and "
-            "abrelu(a,b)"
-        )
-    return _CATALOGUE[name]
+    return ACTIVATIONS.find(name)
 
 
 def names() -> tuple[str, ...]:
     """Return the names of the activations without parameters."""
-    return tuple(_CATALOGUE)
+    return tuple(ACTIVATIONS)
+
+
+def register(
+    name: str, function: Callable[[Any], Any] | None = None, *, good: bool = False
+) -> Any:
+    """Add an activation of one's own, as a function or as a decorator of one.
+
+    Args:
+        name: name under which specifications ask for it.
+        function: the map on arrays of any shape, which JAX can trace.
+        good: whether it meets the condition "GOOD", as for `Activation`.
+
+    Example:
+        >>> register("leaky", lambda x: jnp.maximum(x, 0.1 * x))  # doctest: +SKIP
+    """
+    if function is None:
+        return lambda function: register(name, function, good=good)
+    if abrelu_slopes(name):
+        raise ValueError(f"{name!r} is the name of an (a, b)-ReLU; give another")
+    ACTIVATIONS.register(name, Activation(name, function, good))
+    return function
 
 
 def _shifted_softplus(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
@@ -138,22 +157,27 @@ def _exact_gelu(x: Float[Array, " ..."]) -> Float[Array, " ..."]:
     return jax.nn.gelu(x, approximate=False)
 
 
-_CATALOGUE = {
-    a.name: a
-    for a in (
-        Activation("tanh", jnp.tanh, good=True),
-        Activation("silu", jax.nn.silu, good=True),
-        Activation("sigmoid", jax.nn.sigmoid, good=True),
-        Activation("relu", jax.nn.relu, good=False),
-        Activation("gelu", _exact_gelu, good=False),
-        Activation("elu", jax.nn.elu, good=False),
-        Activation("erf", jax.scipy.special.erf, good=False),
-        Activation("linear", lambda x: x, good=False),
-        Activation("abs", jnp.abs, good=False),
-        Activation("shifted-softplus", _shifted_softplus, good=False),
-        Activation("smooth-leaky-relu", _smooth_leaky_relu, good=False),
-    )
-}
+ACTIVATIONS = Registry(
+    "activation",
+    "widthlab.activations.register",
+    {
+        a.name: a
+        for a in (
+            Activation("tanh", jnp.tanh, good=True),
+            Activation("silu", jax.nn.silu, good=True),
+            Activation("sigmoid", jax.nn.sigmoid, good=True),
+            Activation("relu", jax.nn.relu, good=False),
+            Activation("gelu", _exact_gelu, good=False),
+            Activation("elu", jax.nn.elu, good=False),
+            Activation("erf", jax.scipy.special.erf, good=False),
+            Activation("linear", lambda x: x, good=False),
+            Activation("abs", jnp.abs, good=False),
+            Activation("shifted-softplus", _shifted_softplus, good=False),
+            Activation("smooth-leaky-relu", _smooth_leaky_relu, good=False),
+        )
+    },
+)
+"""The activations without parameters by name."""
 
 
 @lru_cache(maxsize=64)

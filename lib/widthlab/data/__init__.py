@@ -3,15 +3,20 @@
 `mnist-5k` and `digits` come with installed packages and `gaussian-mixture` is drawn:
 none needs a network. `mnist`, `fashion-mnist` and `cifar10` are downloaded once into a
 folder that the environment variable WIDTHLAB_DATA moves. `Synthetic` draws regression
-tasks.
+tasks, and `Stream` fresh examples at every step of training. `register`,
+`register_task` and `register_stream` add one's own.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from widthlab.data.dataset import Dataset
 from widthlab.data.pipeline import load_dataset
 from widthlab.data.raw import DataError
-from widthlab.data.sources import SOURCES
+from widthlab.data.sources import SOURCES, register
 from widthlab.data.spec import PREPROCESS, TARGETS, VARIANTS, DataSpec
-from widthlab.data.synthetic import Sample, Synthetic
+from widthlab.data.stream import Stream, register_stream
+from widthlab.data.synthetic import Sample, Synthetic, register_task
 
 __all__ = [
     "PREPROCESS",
@@ -22,6 +27,18 @@ __all__ = [
     "DataSpec",
     "Dataset",
     "Sample",
+    "Stream",
     "Synthetic",
+    "from_json",
     "load_dataset",
+    "register",
+    "register_stream",
+    "register_task",
 ]
+
+
+def from_json(fields: Mapping[str, Any]) -> DataSpec | Synthetic | Stream:
+    """Read what the `to_json` of any data wrote."""
+    if "stream" in fields:
+        return Stream.from_json(fields)
+    return Synthetic(**fields) if "task" in fields else DataSpec.from_json(fields)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from widthlab.data.sources import SOURCES
+from widthlab.data.stream import STREAMS
 from widthlab.data.synthetic import TASKS
 
 
@@ -15,7 +16,7 @@ class Origin:
     """Where a data set comes from.
 
     Attributes:
-        kind: "packaged", "downloaded" or "drawn".
+        kind: "packaged", "downloaded", "drawn" or "registered", by a chapter.
         where: the package that ships it, the hosts that it is downloaded from, or what
             draws it.
         hashes: what its content must be: hex digests by "algorithm of what". Drawn data
@@ -40,10 +41,11 @@ def origin(name: str) -> Origin:
     from widthlab.data.download import remote_files
     from widthlab.data.packaged import packaged_file
 
-    if name in TASKS:
+    if any(registry.source(name) for registry in (SOURCES, TASKS, STREAMS)):
+        return Origin("registered", "the chapter")
+    if name in TASKS:  # whose names the library's streams bear too
         return Origin("drawn", "widthlab.data.Synthetic")
-    if name not in SOURCES:
-        raise ValueError(f"no data set is called {name!r}; there are {[*SOURCES]}")
+    SOURCES.find(name)
     if name == "gaussian-mixture":
         return Origin("drawn", "widthlab.data.DataSpec")
     if found := packaged_file(name):

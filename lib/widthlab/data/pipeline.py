@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Integer, Shaped
+from jaxtyping import Integer, Real, Shaped
 
 from widthlab import ledger
 from widthlab.canonical import canonical_json
 from widthlab.data.dataset import Dataset
-from widthlab.data.raw import Raw, balanced_order, content_sha256
+from widthlab.data.raw import DataError, Raw, balanced_order, content_sha256
 from widthlab.data.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def _select(spec: DataSpec) -> Raw:
         return gaussian_mixture(
             n_train, spec.test_size, spec.input_dim, spec.subset_seed
         )
-    if spec.name in ("mnist-5k", "digits"):
+    if SOURCES[spec.name].load is not None:
+        raw = _load_registered(spec.name)
+    elif spec.name in ("mnist-5k", "digits"):
         from widthlab.data.packaged import load_packaged
 
         raw = load_packaged(spec.name)
@@ -77,6 +79,33 @@ def _select(spec: DataSpec) -> Raw:
     )
 
 
+@functools.lru_cache(maxsize=2)
+def _load_registered(name: str) -> Raw:
+    """Load the arrays of a chapter's own data set, and hold them to what it said."""
+    source = SOURCES[name]
+    assert source.load is not None
+    x_train, y_train, x_test, y_test = map(np.array, source.load())
+    for split, count, x, y in (
+        ("training", source.n_train, x_train, y_train),
+        ("test", source.n_test, x_test, y_test),
+    ):
+        usable = x.dtype.kind in "iuf" and y.dtype.kind in "iu"
+        if x.shape != (count, source.dim) or y.shape != (count,) or not usable:
+            raise DataError(
+                f"{name}: the {split} set has inputs of shape {x.shape} and type "
+                f"{x.dtype}, classes of shape {y.shape} and type {y.dtype}; it is "
+                f"registered with {count} rows of {source.dim} numbers and an integer "
+                "class for each"
+            )
+        labels_known = np.isin(y, np.arange(len(source.classes))).all()
+        if not (np.isfinite(x).all() and labels_known):
+            raise DataError(
+                f"{name}: the {split} set has numbers that are not finite, or classes "
+                f"beyond the {len(source.classes)} it is registered with"
+            )
+    return Raw(x_train, y_train, x_test, y_test)
+
+
 def _luma(x: Integer[np.ndarray, "n d"]) -> Integer[np.ndarray, "n d//3"]:
     """Rec. 601 luma of channel-first colour rows, rounded to the nearest integer."""
     red, green, blue = np.split(x.astype(np.uint32), 3, axis=1)
@@ -84,23 +113,26 @@ def _luma(x: Integer[np.ndarray, "n d"]) -> Integer[np.ndarray, "n d//3"]:
 
 
 def _preprocessor(
-    spec: DataSpec, base: Integer[np.ndarray, "n d"]
+    spec: DataSpec, base: Real[np.ndarray, "n d"]
 ) -> Callable[[np.ndarray], np.ndarray]:
     r"""The map from integer rows to float32 inputs, fixed by the training rows `base`.
 
     With $s = \sum_i x_i$ over the n rows, $n x - s$ is n times the centred row, an
     exact integer. Only the final square root and division round, and IEEE 754 fixes
-    both, so the result does not depend on summation order.
+    both, so the result does not depend on summation order. (Floats of a chapter's own
+    data are what they are.)
     """
     if spec.preprocess == "raw01":
         return lambda x: (x / SOURCES[spec.name].scale).astype(np.float32)
+    whole = base.dtype.kind in "iu"
+    kind = np.int64 if whole else np.float64
     if spec.preprocess == "normalize":  # one mean for all values, not one a pixel
-        n, total = base.size, base.sum(dtype=np.int64)
+        n, total = base.size, base.sum(dtype=kind)
     else:
-        n, total = len(base), base.sum(axis=0, dtype=np.int64)
+        n, total = len(base), base.sum(axis=0, dtype=kind)
 
     def centred(block: np.ndarray) -> np.ndarray:
-        return n * block.astype(np.int64) - total
+        return n * block.astype(kind) - total
 
     def row_norm(rows: np.ndarray) -> np.ndarray:
         norm = np.sqrt(np.square(rows).sum(axis=1, keepdims=True).astype(np.float64))
@@ -112,10 +144,12 @@ def _preprocessor(
             )
         return norm
 
-    if spec.preprocess == "standardize":
+    if spec.preprocess == "standardize" or (
+        spec.preprocess == "normalize" and not whole
+    ):
         blocks = [np.square(centred(block)).sum(axis=1) for block in _blocks(base)]
-        variance = sum(map(int, np.concatenate(blocks))) / (n * base.shape[1])
-        deviation = math.sqrt(variance)
+        squares = sum(map(int if whole else float, np.concatenate(blocks)))
+        deviation = math.sqrt(squares / base.size)
     elif spec.preprocess == "normalize":  # squares of n x - s would not fit 64 bits
         squares = sum(int(np.square(b.astype(np.int64)).sum()) for b in _blocks(base))
         deviation = math.sqrt(n * squares - int(total) ** 2)

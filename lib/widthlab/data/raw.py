@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
-from jaxtyping import Integer
+from jaxtyping import Integer, Real
 
 
 class DataError(RuntimeError):
@@ -20,15 +20,16 @@ class Raw:
     """Decoded images (one flat row each) and labels, before any preprocessing.
 
     Attributes:
-        x_train: Integer pixels of the training split.
+        x_train: Integer pixels of the training split (for data of a chapter's own:
+            numbers).
         y_train: Class indices of the training split.
         x_test: Integer pixels of the test split.
         y_test: Class indices of the test split.
     """
 
-    x_train: Integer[np.ndarray, "n d"]
+    x_train: Real[np.ndarray, "n d"]
     y_train: Integer[np.ndarray, " n"]
-    x_test: Integer[np.ndarray, "m d"]
+    x_test: Real[np.ndarray, "m d"]
     y_test: Integer[np.ndarray, " m"]
 
     def __post_init__(self) -> None:
@@ -72,7 +73,7 @@ def balanced_order(
 
 
 def content_sha256(*arrays: np.ndarray) -> str:
-    """SHA-256 over dtype, shape and bytes of integer arrays, little-endian."""
+    """SHA-256 over dtype, shape and bytes of arrays, little-endian."""
     digest = hashlib.sha256()
     for array in arrays:
         portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))

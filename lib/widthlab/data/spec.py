@@ -7,7 +7,8 @@ import attrs
 
 from widthlab.data.dataset import Dataset
 from widthlab.data.sources import SOURCES
-from widthlab.fields import choice, count, optional, truth
+from widthlab.fields import choice, count, known, optional, truth
+from widthlab.registry import Registry
 
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
 """What `DataSpec.targets` may be."""
@@ -60,7 +61,7 @@ class DataSpec:
         True
     """
 
-    name: str = attrs.field(converter=choice(SOURCES))
+    name: str = attrs.field(converter=known(SOURCES.known, "a name"))
     n_train: int | None = attrs.field(
         default=None, converter=optional(count(), "for all")
     )
@@ -130,6 +131,11 @@ class DataSpec:
     def output_dim(self) -> int:
         """Number of network outputs the targets ask for."""
         return 1 if self.targets == "parity" else len(SOURCES[self.name].classes)
+
+    @property
+    def entry(self) -> tuple[Registry[Any], str]:
+        """Where a plug-in would be registered: the data sets, under this name."""
+        return SOURCES, self.name
 
     def to_json(self) -> dict[str, Any]:
         """All fields as a plain dictionary."""

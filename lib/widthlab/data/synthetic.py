@@ -7,10 +7,9 @@ standard Gaussian weights are of order one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import numpy as np
@@ -18,7 +17,8 @@ from jaxtyping import Float
 
 from widthlab import ledger
 from widthlab.canonical import digest
-from widthlab.fields import choice, count, number
+from widthlab.fields import count, known, number
+from widthlab.registry import Registry
 
 Draw = Callable[
     [int, int, np.random.Generator, np.random.Generator],
@@ -49,10 +49,25 @@ def _relu_neuron(
     return x / np.sqrt(d), np.maximum(x[:, 0], 0.0)
 
 
-TASKS: Mapping[str, Draw] = MappingProxyType(
-    {"noise": _noise, "xor": _xor, "relu-neuron": _relu_neuron}
+TASKS: Registry[Draw] = Registry(
+    "task",
+    "widthlab.data.register_task",
+    {"noise": _noise, "xor": _xor, "relu-neuron": _relu_neuron},
 )
 """The tasks by name."""
+
+
+def register_task(name: str, draw: Draw | None = None) -> Any:
+    """Add a task of one's own, as a function or as a decorator of one.
+
+    Args:
+        name: name under which a `Synthetic` asks for it.
+        draw: from a number of inputs, their dimension, a generator for the inputs and
+            one for the targets, to float64 arrays of inputs and one target each.
+    """
+    if draw is None:
+        return lambda draw: register_task(name, draw)
+    return TASKS.register(name, draw)
 
 
 @attrs.frozen(kw_only=True)
@@ -62,7 +77,8 @@ class Synthetic:
     Attributes:
         task: "noise": $x$ uniform on the unit sphere, $y \sim N(0, 1)$ independent of
             it. "xor": $x$ uniform on $\{\pm d^{-1/2}\}^d$, $y = d\,x_1 x_2$.
-            "relu-neuron": $x \sim N(0, I/d)$, $y = \sqrt d \max(x_1, 0)$.
+            "relu-neuron": $x \sim N(0, I/d)$, $y = \sqrt d \max(x_1, 0)$. Or one
+            that is registered.
         n_train: number of training inputs.
         n_test: number of test inputs.
         dim: the dimension $d$.
@@ -75,7 +91,7 @@ class Synthetic:
         ((3, 15), {1.0})
     """
 
-    task: str = attrs.field(converter=choice(TASKS))
+    task: str = attrs.field(converter=known(TASKS.known, "a name"))
     n_train: int = attrs.field(converter=count())
     n_test: int = attrs.field(default=0, converter=count(0))
     dim: int = attrs.field(converter=count())
@@ -86,6 +102,36 @@ class Synthetic:
         """Refuse a task in too few dimensions."""
         if self.task == "xor" and self.dim < 2:
             raise ValueError(f"dim is {self.dim}; for xor it must be at least 2")
+
+    # What an experiment asks of its data, as of a `DataSpec`.
+    targets: ClassVar[str] = "values"
+    variant: ClassVar[str] = "plain"
+    output_dim: ClassVar[int] = 1
+
+    @property
+    def name(self) -> str:
+        """What the data are called: the task."""
+        return self.task
+
+    @property
+    def entry(self) -> tuple[Registry[Any], str]:
+        """Where a plug-in would be registered: the tasks, under this name."""
+        return TASKS, self.task
+
+    @property
+    def train_size(self) -> int:
+        """Number of training inputs."""
+        return self.n_train
+
+    @property
+    def test_size(self) -> int:
+        """Number of test inputs."""
+        return self.n_test
+
+    @property
+    def input_dim(self) -> int:
+        """Length of an input."""
+        return self.dim
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as a plain dictionary."""
@@ -103,8 +149,9 @@ class Synthetic:
             x, y = TASKS[self.task](size, self.dim, *streams)
             parts += [x, self.target_scale * y]
         # As for files, the content's name leaves out what the platform may round.
-        ledger.note_data(self.task, self.to_json(), digest(self), drawn=True)
-        return Sample(*parts)
+        sha256 = digest(self)
+        ledger.note_data(self.task, self.to_json(), sha256, drawn=True)
+        return Sample(*parts, sha256=sha256)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,3 +162,4 @@ class Sample:
     y_train: Float[np.ndarray, " n"]
     x_test: Float[np.ndarray, "m d"]
     y_test: Float[np.ndarray, " m"]
+    sha256: str

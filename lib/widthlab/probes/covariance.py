@@ -58,6 +58,20 @@ class CovariancePreservation:
     matrix: int = attrs.field(default=2, converter=count(2))
     name: ClassVar[str] = "covariance-preservation"
 
+    def check(self, experiment: Any) -> None:
+        """Refuse matrices that a network has not, and steps without a checkpoint."""
+        if self.matrix > experiment.depth:
+            raise ValueError(
+                f"the probe {self.name!r} is for matrix {self.matrix}; hidden matrices "
+                f"at depth {experiment.depth} are 2 to {experiment.depth}"
+            )
+        if experiment.checkpoints != tuple(range(experiment.steps + 1)):
+            raise ValueError(
+                f"the probe {self.name!r} needs a checkpoint at every step, "
+                f"checkpoints=tuple(range({experiment.steps + 1})), not "
+                f"{experiment.checkpoints}"
+            )
+
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
     ) -> dict[str, Any]:

@@ -46,6 +46,16 @@ class Features:
     spectra: bool = attrs.field(default=True, converter=truth())
     name: ClassVar[str] = "features"
 
+    def check(self, experiment: Any) -> None:
+        """Refuse widths for which the joint Gram matrix is singular."""
+        if self.spectra and min(experiment.shape.widths) < 2 * self.inputs:
+            raise ValueError(
+                f"width {experiment.width} is too small for the features of "
+                f"{self.inputs} inputs: the joint Gram matrix needs at least "
+                f"{2 * self.inputs} dimensions; widen the network, or use "
+                "Features(inputs=..., spectra=False)"
+            )
+
     def measure(
         self, model: MLP, initial: MLP, data: Data, loss: Callable[..., Any]
     ) -> dict[str, Any]:

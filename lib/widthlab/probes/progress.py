@@ -11,7 +11,6 @@ import jax.numpy as jnp
 
 from widthlab.model import MLP
 from widthlab.probes.rows import Rows
-from widthlab.training.losses import mean_squared_error
 from widthlab.training.state import Data
 
 
@@ -33,7 +32,8 @@ class Performance:
         ):
             outputs = model(x)
             seen[f"{split}_loss"] = loss(outputs, y)
-            labels = y if loss is not mean_squared_error else jnp.argmax(y, axis=-1)
+            are_labels = jnp.issubdtype(y.dtype, jnp.integer)
+            labels = y if are_labels else jnp.argmax(y, axis=-1)
             if outputs.shape[-1] > 1:
                 chosen = jnp.argmax(outputs, axis=-1).astype(labels.dtype)
                 right = chosen == labels

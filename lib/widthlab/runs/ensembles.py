@@ -48,8 +48,7 @@ def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
 
 
 def _first_rates(spec: Experiment) -> Calibrated:
-    loaded = spec.data.load()
-    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    data = _arrays(spec.data.load())
     found = _calibrated([spec], data)[1][0]
     if found is None:
         raise ValueError(
@@ -59,13 +58,23 @@ def _first_rates(spec: Experiment) -> Calibrated:
     return found
 
 
+def _arrays(loaded: Any) -> Data:
+    """Return the arrays of any data; targets of one number become a column."""
+
+    def outputs(y: np.ndarray) -> np.ndarray:
+        return y[:, None] if y.ndim == 1 and y.dtype.kind == "f" else y
+
+    train, test = outputs(loaded.y_train), outputs(loaded.y_test)
+    return Data(loaded.x_train, train, loaded.x_test, test)
+
+
 def run_ensemble(ensemble: _Ensemble) -> list[Record]:
     """Train runs of one program together and return a record of each."""
     start = time.perf_counter()
     experiments = [spec for spec in ensemble if spec is not None]
     first = experiments[0]
     loaded = first.data.load()
-    data = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
+    data = _arrays(loaded)
     members, rates = _calibrated(ensemble, data)
     outcome = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
     each = (time.perf_counter() - start) / len(experiments)

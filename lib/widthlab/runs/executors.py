@@ -22,6 +22,8 @@ from concurrent.futures import (
 )
 from typing import Any, TypeVar
 
+from widthlab.runs.shipping import packed, run_packed, unpacked
+
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
 
@@ -42,7 +44,7 @@ def completed(
     begun any more.
 
     Args:
-        work: a function that can be pickled.
+        work: a function that can be pickled, by value where it is of `__main__`.
         cells: what to work on.
         executor: None for threads of this process, an executor of `concurrent.futures`,
             or a client of `dask.distributed`.
@@ -54,9 +56,11 @@ def completed(
     if executor is None:
         yield from _from_own_threads(work, cells)
     elif isinstance(executor, Executor):
-        yield from _from_pool(work, cells, executor)
+        calls = [packed(work, cell) for cell in cells]
+        yield from map(unpacked, _from_pool(run_packed, calls, executor))
     elif type(executor).__module__.split(".")[0] == "distributed":
-        yield from _from_dask(work, cells, executor)
+        calls = [packed(work, cell) for cell in cells]
+        yield from map(unpacked, _from_dask(run_packed, calls, executor))
     else:
         raise TypeError(
             f"the executor is a {type(executor).__name__}; give None, an executor of "

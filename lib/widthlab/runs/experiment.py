@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import attrs
 import numpy as np
 
+from widthlab import data as data_module
 from widthlab import parametrization as parametrizations
 from widthlab import probes as probe_module
-from widthlab.data import DataSpec
+from widthlab import registry
+from widthlab.activations import ACTIVATIONS
+from widthlab.data import DataSpec, Stream, Synthetic
 from widthlab.fields import (
     choice,
     count,
@@ -30,7 +33,7 @@ from widthlab.fields import (
 from widthlab.model import ROUNDINGS, Scales, Shape
 from widthlab.parametrization import BIASES, Parametrization
 from widthlab.probes import Features
-from widthlab.probes.covariance import CovariancePreservation
+from widthlab.probes import registry as probe_registry
 from widthlab.runs.ensembles import run_ensemble
 from widthlab.runs.provenance import record_key
 from widthlab.runs.spec import Spec
@@ -59,19 +62,20 @@ class Experiment(Spec):
     r"""One training run.
 
     Attributes:
-        data: data set, as prepared.
+        data: data set as prepared, synthetic task, or stream of fresh examples.
         parametrization: a name of the catalogue or a table of its own.
         width: size $n$ of the hidden layers.
         depth: number $L$ of hidden layers.
         growth: exponent $q$ of sizes that grow with depth, $n_l = n\,l^q$.
         activation: name of the nonlinearity.
-        loss: "cross-entropy" or "mse".
+        loss: "cross-entropy", "mse" or one that is registered.
         optimizer: update rule.
         lr: base learning rate $\eta$.
         seed: decides initial weights and the order of batches.
         first_lr: base learning rates of the first step, where they differ: one for each
             matrix, or the rule that finds them.
-        batch_size: examples per step; None is full-batch gradient descent.
+        batch_size: examples per step; None is full-batch gradient descent, which a
+            stream does not have.
         steps: number of steps.
         checkpoints: steps at which probes are taken, `steps` among them; by default the
             first and the last.
@@ -103,7 +107,9 @@ class Experiment(Spec):
     together: ClassVar[int | None] = 16
     fills_up: ClassVar[bool] = True
 
-    data: DataSpec = attrs.field(converter=instance(DataSpec))
+    data: DataSpec | Synthetic | Stream = attrs.field(
+        converter=instance(DataSpec, Synthetic, Stream)
+    )
     parametrization: Parametrization | str = attrs.field(
         converter=either(
             instance(Parametrization), known(parametrizations.get, "a name")
@@ -113,7 +119,9 @@ class Experiment(Spec):
     depth: int = attrs.field(default=3, converter=count())
     growth: float = attrs.field(default=0.0, converter=number())
     activation: str = attrs.field(default="tanh", converter=text())
-    loss: str = attrs.field(default="cross-entropy", converter=text())
+    loss: str = attrs.field(
+        default="cross-entropy", converter=known(LOSSES.known, "a name")
+    )
     optimizer: Optimizer = attrs.field(factory=Optimizer, converter=instance(Optimizer))
     lr: float = attrs.field(converter=number(above=0))
     first_lr: Calibration | tuple[float, ...] | None = attrs.field(
@@ -156,7 +164,13 @@ class Experiment(Spec):
         self._check_schedule(self.scales())
 
     def _check_sizes(self) -> None:
-        if (self.batch_size or 1) > self.data.train_size:
+        if isinstance(self.data, Stream):
+            if self.batch_size is None:
+                raise ValueError(
+                    "batch_size is None; a stream has no end: say how many examples a "
+                    "step takes"
+                )
+        elif (self.batch_size or 1) > self.data.train_size:
             raise ValueError(
                 f"batch_size is {self.batch_size}; with {self.data.train_size} "
                 "training examples it must be between 1 and that, or None for all"
@@ -185,14 +199,13 @@ class Experiment(Spec):
             )
 
     def _check_loss(self) -> None:
-        if self.loss not in LOSSES:
-            raise ValueError(
-                f"no loss is called {self.loss!r}; there are {list(LOSSES)}"
-            )
-        if (self.loss == "cross-entropy") != (self.data.targets == "labels"):
+        wanted = LOSSES[self.loss].targets
+        if (wanted == "labels") != (self.data.targets == "labels"):
+            takes = "takes targets='labels'" if wanted == "labels" else "takes values"
             raise ValueError(
                 f"loss {self.loss!r} does not go with targets {self.data.targets!r}: "
-                "cross-entropy takes DataSpec(targets='labels'), mse any other targets"
+                f"it {takes}; cross-entropy takes DataSpec(targets='labels'), mse any "
+                "other targets"
             )
 
     def _check_schedule(self, scales: Scales) -> None:
@@ -218,25 +231,9 @@ class Experiment(Spec):
                 f"the probe {probe.name!r} takes {inputs} inputs of the training set, "
                 f"which has {self.data.train_size}"
             )
-        singular = min(self.shape.widths) < 2 * inputs
-        if isinstance(probe, Features) and probe.spectra and singular:
-            raise ValueError(
-                f"width {self.width} is too small for the features of {inputs} inputs: "
-                f"the joint Gram matrix needs at least {2 * inputs} dimensions; widen "
-                "the network, or use Features(inputs=..., spectra=False)"
-            )
-        if isinstance(probe, CovariancePreservation):
-            if probe.matrix > self.depth:
-                raise ValueError(
-                    f"the probe {probe.name!r} is for matrix {probe.matrix}; hidden "
-                    f"matrices at depth {self.depth} are 2 to {self.depth}"
-                )
-            if self.checkpoints != tuple(range(self.steps + 1)):
-                raise ValueError(
-                    f"the probe {probe.name!r} needs a checkpoint at every step, "
-                    f"checkpoints=tuple(range({self.steps + 1})), not "
-                    f"{self.checkpoints}"
-                )
+        probe_registry.check(probe)
+        if hasattr(probe, "check"):
+            probe.check(self)
 
     @property
     def table(self) -> Parametrization:
@@ -276,6 +273,7 @@ class Experiment(Spec):
             dtype=self.dtype,
             schedule=attrs.evolve(self.schedule, target=1.0),
             track=self.track,
+            stream=self.data if isinstance(self.data, Stream) else None,
         )
 
     @property
@@ -320,6 +318,16 @@ class Experiment(Spec):
         factors = np.array(rates, self.dtype) / np.asarray(self.lr, self.dtype)
         return scales._replace(first_lr=scales.first_lr * factors)
 
+    @property
+    def plugins(self) -> dict[str, str]:
+        """Hashes of the source of all that is not the library's own, by what it is."""
+        return registry.sources(
+            [
+                *((probe_registry.PROBES, probe.name) for probe in self.probes),
+                *((ACTIVATIONS, self.activation), (LOSSES, self.loss), self.data.entry),
+            ]
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values; its hash names the record."""
         out = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
@@ -337,6 +345,8 @@ class Experiment(Spec):
             out["first_lr"]["cap"] = str(self.first_lr.cap)  # JSON has no infinity
         elif self.first_lr is not None:
             out["first_lr"] = list(self.first_lr)
+        if plugins := self.plugins:
+            out["plugins"] = plugins
         return out
 
     @classmethod
@@ -344,9 +354,12 @@ class Experiment(Spec):
         """Read what `to_json` wrote, in this or an earlier version of the library.
 
         A field that was not there yet has its default.
+
+        Raises:
+            ValueError: a plug-in is not registered here, or with other source.
         """
         read: dict[str, Callable[[Any], Any]] = {
-            "data": DataSpec.from_json,
+            "data": data_module.from_json,
             "parametrization": Parametrization.from_json,
             "optimizer": lambda options: Optimizer(**options),
             "probes": lambda probes: tuple(map(probe_module.from_json, probes)),
@@ -357,7 +370,17 @@ class Experiment(Spec):
             "bias_gains": tuple,
             "first_lr": _first_lr_from_json,
         }
-        return cls(**{k: read[k](v) if k in read else v for k, v in spec.items()})
+        given = dict(spec)
+        plugins = given.pop("plugins", {})
+        made = cls(**{k: read[k](v) if k in read else v for k, v in given.items()})
+        for what, source in plugins.items():
+            if made.plugins.get(what) != source:
+                raise ValueError(
+                    f"this specification was made with other source of the {what} "
+                    f"than is registered here ({source[:12]} there, "
+                    f"{made.plugins.get(what, 'none')[:12]} here)"
+                )
+        return made
 
     @property
     def key(self) -> str:

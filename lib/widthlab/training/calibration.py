@@ -28,8 +28,8 @@ from widthlab.compilation import compiled
 from widthlab.fields import number
 from widthlab.model import MLP, AnyArray, Scales, by_tensor
 from widthlab.training.devices import precision
-from widthlab.training.ensemble import untrained
 from widthlab.training.losses import LOSSES
+from widthlab.training.member import untrained
 from widthlab.training.state import Data, Members, Plan
 
 if TYPE_CHECKING:
@@ -166,6 +166,9 @@ def draw(size: int, train_size: int, key: Any) -> np.ndarray:
 
 def _batches(plan: Plan, key: Any, data: Data) -> tuple[Array, Array]:
     size = plan.batch_size or plan.train_size
+    if plan.stream is not None:
+        x, y = plan.fresh(jax.random.fold_in(key, 2), 2 * size)
+        return x, y[:size]
     rows = draw(size, plan.train_size, key)
     x = jnp.asarray(data.x_train[rows], plan.dtype)
     y = jnp.asarray(data.y_train[rows[:size]])

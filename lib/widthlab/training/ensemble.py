@@ -15,14 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from widthlab.compilation import compiled
-from widthlab.model import MLP, Multiplier, Scales, Shape, by_tensor
-from widthlab.training.curvature import Product, gauss_newton_product, hessian_product
+from widthlab.training import member
 from widthlab.training.devices import (
     DeviceMemoryError,
     members_mesh,
@@ -31,13 +29,6 @@ from widthlab.training.devices import (
     precision,
 )
 from widthlab.training.losses import LOSSES
-from widthlab.training.schedules import (
-    CosineState,
-    CurvatureState,
-    followed_curvatures,
-    scale_by_curvature,
-    track_cosine,
-)
 from widthlab.training.state import Data, Members, Outcome, Plan, Probe, State
 
 _TRACES: dict[str, int] = {}
@@ -76,7 +67,8 @@ def train(
         count = members.real.shape[0]
         mesh = members_mesh(devices or jax.local_devices(), count)
         members = _place(_pad(members, mesh.size), mesh)
-        orders = _orders(plan.train_size, plan.batch_size, plan.steps, members.key)
+        drawn_from = None if plan.stream else plan.batch_size
+        orders = _orders(plan.train_size, drawn_from, plan.steps, members.key)
         data = jax.device_put(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )
@@ -184,13 +176,13 @@ def _permutations(size: int, epochs: int, keys: Any) -> Array:
 
 def _start(program: _Program, members: Members, orders: Array | None) -> State:
     _count("start")
-    one = functools.partial(_start_one, program.plan)
+    one = functools.partial(member.start, program.plan)
     return _over_members(program, one, (members, orders))
 
 
 def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
     _count("advance")
-    one = functools.partial(_advance_one, program.plan)
+    one = functools.partial(member.advance, program.plan)
     return _over_members(program, one, state, data, stop)
 
 
@@ -202,8 +194,8 @@ def _observe(
 
     def one(trees: Any, data: Data) -> dict[str, Any]:
         parameters, initial, multipliers = trees
-        model = nnx.merge(graph(plan.shape), parameters, multipliers)
-        untrained = nnx.merge(graph(plan.shape), initial, multipliers)
+        model = nnx.merge(member.graph(plan.shape), parameters, multipliers)
+        untrained = nnx.merge(member.graph(plan.shape), initial, multipliers)
         loss = LOSSES[plan.loss]
         return {p.name: p.measure(model, untrained, data, loss) for p in program.probes}
 
@@ -232,169 +224,8 @@ def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) 
     )(members, *shared)
 
 
-def _apply(one: Callable, shared: tuple, member: Any) -> Any:
-    return one(member, *shared)
-
-
-@functools.lru_cache(maxsize=128)
-def graph(shape: Shape) -> nnx.GraphDef:
-    """Return the static part of the model, without weights."""
-    zeros = Scales(*(jnp.zeros(len(shape.tensors)) for _ in Scales._fields))
-    model = nnx.eval_shape(lambda: MLP(shape, zeros, key=jax.random.key(0)))
-    return nnx.split(model)[0]
-
-
-def untrained(shape: Shape, scales: Scales, key: Any) -> MLP:
-    """Return the network that a member with this key starts from."""
-    return MLP(shape, scales, key=jax.random.fold_in(key, 0))
-
-
-def _start_one(plan: Plan, both: tuple[Members, Array | None]) -> State:
-    member, order = both
-    model = untrained(plan.shape, member.scales, member.key)
-    _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
-    rule = _rule(plan, parameters, member.scales, member.target)
-    optimizer = rule.init(parameters)
-    dtype = member.scales.std.dtype
-    return State(
-        parameters=parameters,
-        multipliers=multipliers,
-        optimizer=optimizer,
-        scales=member.scales,
-        order=order,
-        losses=jnp.full((plan.steps,), jnp.nan, dtype),
-        step=jnp.int32(0),
-        stop_below=member.stop_below,
-        running=member.real,
-        diverged_at=jnp.int32(-1),
-        target=member.target,
-        tracked={
-            name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
-            for name, value in _seen(plan, optimizer).items()
-        },
-    )
-
-
-def _rule(
-    plan: Plan, parameters: Any, scales: Scales, target: Any
-) -> optax.GradientTransformationExtraArgs:
-    numbers = (scales.lr, scales.first_lr, scales.retained)
-    lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
-    before, after = [], []
-    if plan.sees_curvature:
-        rule = scale_by_curvature(plan.schedule, target, lr, plan.curvatures)
-        before.append(rule)
-    if "cosine" in plan.track:
-        after.append(track_cosine(lr))
-    return plan.optimizer.transform(lr, first_lr, retained, before, after)
-
-
-def _seen(plan: Plan, optimizer: Any) -> dict[str, Array]:
-    """Return what the rules of a plan have measured, by quantity."""
-    seen = {}
-    for state in optimizer:
-        if isinstance(state, CurvatureState):
-            values = state.eigenvalues.items()
-            seen["lr"] = state.factor
-            seen |= {name.replace("-", "_"): value for name, value in values}
-        elif isinstance(state, CosineState):
-            seen["cosine"] = jnp.stack(
-                [state.whole, *_matrices(plan.shape, state.each)]
-            )
-            seen["parameter_change"] = state.change
-    return seen
-
-
-def _matrices(shape: Shape, tree: Any) -> list[Any]:
-    """Return what a tree of parameters' form holds for the matrices, in order."""
-    found = jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, nnx.Variable))
-    by_place = {v.get_metadata()["tensor"]: v[...] for v in found}
-    return [by_place[place] for place in range(shape.depth + 1)]
-
-
-def _curvature_products(
-    plan: Plan, outputs_of: Callable[[Any], Any], targets: Any, parameters: Any
-) -> dict[str, Product]:
-    """Return the products with each curvature that a step needs."""
-    needed = set(followed_curvatures(plan.schedule, plan.curvatures))
-    if plan.schedule.varies:
-        needed.add(plan.schedule.curvature)
-
-    def loss_of_outputs(outputs: Any) -> Any:
-        return LOSSES[plan.loss](outputs, targets)
-
-    products = {}
-    if "gauss-newton" in needed:
-        products["gauss-newton"] = gauss_newton_product(
-            outputs_of, loss_of_outputs, parameters
-        )
-    if "hessian" in needed:
-        products["hessian"] = hessian_product(
-            lambda w: loss_of_outputs(outputs_of(w)), parameters
-        )
-    return products
-
-
-def _advance_one(plan: Plan, state: State, data: Data, stop: Array) -> State:
-    static = graph(plan.shape)
-
-    def loss_of(parameters: Any, multipliers: Any, x: Any, y: Any) -> Any:
-        model = nnx.merge(static, parameters, multipliers)
-        return LOSSES[plan.loss](model(x), y)
-
-    def go_on(state: State) -> Any:
-        return state.running & (state.step < stop)
-
-    def step(state: State) -> State:
-        x, y = data.x_train, data.y_train
-        if state.order is not None:
-            batch = state.order[state.step]
-            x, y = x[batch], y[batch]
-        loss, grads = jax.value_and_grad(loss_of)(
-            state.parameters, state.multipliers, x, y
-        )
-        rule = _rule(plan, state.parameters, state.scales, state.target)
-        extra = {}
-        if plan.sees_curvature:
-
-            def outputs_of(parameters: Any) -> Any:
-                return nnx.merge(static, parameters, state.multipliers)(x)
-
-            products = _curvature_products(plan, outputs_of, y, state.parameters)
-            extra = {"products": products, "grad": grads}
-        updates, optimizer = rule.update(
-            grads, state.optimizer, state.parameters, **extra
-        )
-        after = optax.apply_updates(state.parameters, updates)
-        finite = jnp.isfinite(loss) & _all_finite(after)
-        below = loss < state.stop_below
-        keep = finite & ~below
-        tracked = {
-            name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
-            for name, new in _seen(plan, optimizer).items()
-        }
-        return state._replace(
-            parameters=_where(keep, after, state.parameters),
-            optimizer=_where(keep, optimizer, state.optimizer),
-            losses=state.losses.at[state.step].set(loss),
-            step=state.step + keep.astype(jnp.int32),
-            running=keep,
-            diverged_at=jnp.where(finite, state.diverged_at, state.step),
-            tracked=tracked,
-        )
-
-    return jax.lax.while_loop(go_on, step, state)
-
-
-def _all_finite(tree: Any) -> Array:
-    # A sum is not finite as soon as a term is not, and costs one pass over the weights.
-    return functools.reduce(
-        jnp.logical_and, [jnp.isfinite(jnp.sum(leaf)) for leaf in jax.tree.leaves(tree)]
-    )
-
-
-def _where(condition: Array, new: Any, old: Any) -> Any:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+def _apply(one: Callable, shared: tuple, members: Any) -> Any:
+    return one(members, *shared)
 
 
 def _pad(members: Members, multiple: int) -> Members:

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import attrs
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from widthlab.data.stream import Stream
 from widthlab.fields import choice, count, instance, optional, several, text
 from widthlab.model import MLP, AnyArray, Scales, Shape
 from widthlab.training.optimizer import Optimizer
@@ -39,7 +41,7 @@ class Plan:
 
     Attributes:
         shape: sizes and activation of the networks.
-        loss: "cross-entropy" or "mse".
+        loss: a key of `training.losses.LOSSES`.
         optimizer: update rule.
         batch_size: examples per step, or None for the full training set.
         steps: length of the loss history, the last step at most.
@@ -48,6 +50,7 @@ class Plan:
         schedule: rule for the common factor of the learning rates, whose target is of
             no account here: it belongs to the members.
         track: what to measure at every step: "gauss-newton", "hessian", "cosine".
+        stream: draws fresh examples at every step, in the place of a training set.
     """
 
     shape: Shape = attrs.field(converter=instance(Shape))
@@ -59,6 +62,9 @@ class Plan:
     dtype: str = attrs.field(default="float32", converter=choice(DTYPES))
     schedule: Schedule = attrs.field(factory=Schedule, converter=instance(Schedule))
     track: tuple[str, ...] = attrs.field(default=(), converter=several(choice(TRACKED)))
+    stream: Stream | None = attrs.field(
+        default=None, converter=optional(instance(Stream), "for a training set")
+    )
 
     @property
     def curvatures(self) -> tuple[str, ...]:
@@ -74,6 +80,13 @@ class Plan:
     def flops_per_step(self) -> int:
         """Floating-point operations of one member's step, matrices only."""
         return self.shape.flops * (self.batch_size or self.train_size)
+
+    def fresh(self, key: Any, size: int) -> tuple[Array, Array]:
+        """Draw examples from the stream, in the plan's precision."""
+        assert self.stream is not None
+        x, y = self.stream.draw(key, size)
+        is_float = jnp.issubdtype(y.dtype, jnp.floating)
+        return x.astype(self.dtype), y.astype(self.dtype) if is_float else y
 
 
 class Members(NamedTuple):
@@ -104,13 +117,16 @@ class State(NamedTuple):
     diverged_at: Int[Array, ""]
     target: Float[AnyArray, ""] | None
     tracked: dict[str, Float[Array, "steps ..."]]
+    stream: Any = None  # the key of its fresh examples, if there are any
 
 
 @runtime_checkable
 class Probe(Protocol):
     """Something measured at checkpoints: a small array of each member.
 
-    A probe is hashable, since it is compiled in.
+    A probe is hashable, since it is compiled in. It may have a method
+    `check(experiment)`, which raises a ValueError where it cannot be taken, and
+    `inputs`, how many training inputs it looks at.
     """
 
     @property

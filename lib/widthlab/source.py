@@ -1,0 +1,170 @@
+"""The source of a class, a function or a value: one hash, the same in every process.
+
+A chapter's function is its text, and also what it refers to: helpers that are defined
+beside it, numbers and arrays, defaults and what a closure holds. What is installed, the
+standard library and this library included, is named and not read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import dis
+import functools
+import hashlib
+import inspect
+import re
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from pathlib import PurePath
+from types import CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import attrs
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+_INSTALLED = {*sys.stdlib_module_names, "builtins", "widthlab"}
+# Methods that a decorator writes follow from the fields, and their text is not the
+# author's.
+_GENERATED = ("__create_fn__.", "<attrs generated")
+
+
+def source_sha256(item: Any) -> str:
+    """Return the SHA-256 of what `item` is made of.
+
+    Example:
+        >>> def scaled(by):
+        ...     return lambda x: by * x
+        >>> source_sha256(scaled(2)) == source_sha256(scaled(2))
+        True
+        >>> source_sha256(scaled(2)) == source_sha256(scaled(3))
+        False
+    """
+    return hashlib.sha256(_text(item, {}).encode()).hexdigest()
+
+
+def _text(value: Any, seen: dict[int, int]) -> str:
+    """Describe a value; `seen` numbers what was met already, so that circles end."""
+    if value is None or isinstance(value, bool | int | float | complex | str | bytes):
+        return repr(value)
+    if isinstance(value, np.ndarray | np.generic | jax.Array):
+        return _array_text(value)
+    if isinstance(value, Mapping):
+        pairs = ((_text(k, seen), _text(v, seen)) for k, v in value.items())
+        return f"{{{', '.join(': '.join(pair) for pair in pairs)}}}"
+    if isinstance(value, list | tuple):
+        return f"({', '.join(_text(v, seen) for v in value)})"
+    if isinstance(value, set | frozenset):
+        return f"set({', '.join(sorted(_text(v, seen) for v in value))})"
+    if name := _installed_name(value):
+        return name
+    if id(value) in seen:
+        return f"again {seen[id(value)]}"
+    seen[id(value)] = len(seen)
+    return "; ".join(_parts(value, seen))
+
+
+def _parts(value: Any, seen: dict[int, int]) -> Iterator[str]:
+    """Yield the descriptions of what a function, class or object consists of."""
+    if isinstance(value, ModuleType):
+        yield _source_text(value) or value.__name__
+    elif isinstance(value, functools.partial):
+        yield _text((value.func, value.args, value.keywords), seen)
+    elif isinstance(value, MethodType):
+        yield _text((value.__func__, value.__self__), seen)
+    elif isinstance(value, FunctionType):
+        yield _source_text(value) or _compiled_text(value.__code__)
+        yield _text((value.__defaults__, value.__kwdefaults__), seen)
+        yield _text(_referred(value), seen)
+    elif isinstance(value, type):
+        yield _text(value.__bases__, seen)
+        yield _text(dict(_body(value)), seen)
+    elif inner := [n for n in ("__wrapped__", "fget", "func") if hasattr(value, n)]:
+        yield _text(getattr(value, inner[0]), seen)  # jitted, cached, a property
+    elif dataclasses.is_dataclass(value) or attrs.has(type(value)):
+        yield _text(type(value), seen)
+        of = attrs.fields if attrs.has(type(value)) else dataclasses.fields
+        fields = of(type(value))
+        yield _text({f.name: getattr(value, f.name) for f in fields}, seen)
+    else:
+        yield _text(type(value), seen)
+        yield _ADDRESS.sub("", repr(value))
+
+
+def _array_text(value: Any) -> str:
+    if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        value = jax.random.key_data(value)
+    array = np.asarray(value)
+    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return f"array {array.dtype.str} {array.shape} {content}"
+
+
+def _installed_name(value: Any) -> str | None:
+    """Return the full name of what a package or the standard library defines."""
+    if isinstance(value, ModuleType):
+        module, name = value.__name__, "module"
+    else:
+        module = getattr(value, "__module__", None)
+        name = getattr(value, "__qualname__", getattr(value, "__name__", None))
+    if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
+        return None
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    packaged = {"site-packages", "dist-packages"} & {*PurePath(file).parts}
+    known = module.partition(".")[0] in _INSTALLED
+    return f"{module}.{name}" if known or packaged else None
+
+
+def _source_text(value: Any) -> str | None:
+    try:
+        return textwrap.dedent(inspect.getsource(value))
+    except (OSError, TypeError):
+        return None
+
+
+def _compiled_text(code: CodeType) -> str:
+    """Describe code without a text, as what is typed at a prompt: by what it does."""
+    return repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+
+
+def _constants(code: CodeType) -> list[Any]:
+    return [c for c in code.co_consts if not isinstance(c, CodeType)]
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _referred(function: FunctionType) -> dict[str, Any]:
+    """Return what a function takes from around it: globals, then a closure's cells."""
+    names = {
+        instruction.argval
+        for code in _codes(function.__code__)
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    around = function.__globals__
+    found = {name: around[name] for name in sorted(names) if name in around}
+    cells = function.__closure__ or ()
+    for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
+        try:
+            found[name] = cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    return found
+
+
+def _body(cls: type) -> Iterator[tuple[str, Any]]:
+    for name, value in vars(cls).items():
+        if isinstance(value, FunctionType):
+            code = value.__code__
+            written = (code.co_qualname, code.co_filename)
+            if not any(text.startswith(_GENERATED) for text in written):
+                yield name, value
+        elif not name.startswith("__"):
+            yield name, value
