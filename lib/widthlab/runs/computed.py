@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 import time
-import types
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
+from widthlab.source import source_sha256
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_GENERATED = (types.MemberDescriptorType, property)
 
 
 class Computed(Spec):
@@ -26,8 +24,8 @@ class Computed(Spec):
 
     Inherit, be a frozen dataclass, and return tidy rows from `run`. Then `sweep` runs
     it, keeps its rows, and goes on where it was interrupted. Its key holds its fields
-    and the source of its class; what its methods call elsewhere must be of the library,
-    whose source is in every key, or be given as a field.
+    and the source of its class, with the functions and values that its methods refer
+    to (`widthlab.source`).
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -64,7 +62,7 @@ class Computed(Spec):
         return {
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "fields": self.columns,
-            "source": source_hash(kind),
+            "source": source_sha256(kind),
         }
 
     @classmethod
@@ -120,27 +118,4 @@ def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
 
 def _plain(value: Any) -> Any:
     """A NumPy scalar as Python's own number."""
-    return (
-        value.item() if hasattr(value, "item") and not hasattr(value, "name") else value
-    )
-
-
-def source_hash(kind: type) -> str:
-    """Return a hash of the source of a class and of its own bases below `Computed`."""
-    mine = [c for c in kind.__mro__ if issubclass(c, Computed) and c is not Computed]
-    return hashlib.sha256("\n".join(map(_source, mine)).encode()).hexdigest()
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (
-        OSError,
-        TypeError,
-    ):  # defined in a notebook, where only functions are found
-        return "\n".join(
-            inspect.getsource(member) if inspect.isfunction(member) else repr(member)
-            for name, member in vars(kind).items()
-            if not name.startswith(("__", "_abc"))
-            and not isinstance(member, _GENERATED)
-        )
+    return value.item() if isinstance(value, np.generic) else value
