@@ -86,8 +86,8 @@ def _parts(value: Any, seen: dict[int, int]) -> Iterator[str]:
         yield _text(getattr(value, inner[0]), seen)  # jitted, cached, a property
     elif dataclasses.is_dataclass(value) or attrs.has(type(value)):
         yield _text(type(value), seen)
-        of = attrs.fields if attrs.has(type(value)) else dataclasses.fields
-        fields = of(type(value))
+        kind: Any = type(value)
+        fields = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
         yield _text({f.name: getattr(value, f.name) for f in fields}, seen)
     else:
         yield _text(type(value), seen)
