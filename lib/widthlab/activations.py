@@ -114,7 +114,10 @@ def get(name: str) -> Activation:
     """
     if slopes := abrelu_slopes(name):
         return abrelu(*slopes)
-    return ACTIVATIONS.find(name)
+    try:
+        return ACTIVATIONS.find(name)
+    except ValueError as error:
+        raise ValueError(f"{error}; abrelu(a,b) is there for all a and b") from None
 
 
 def names() -> tuple[str, ...]:
