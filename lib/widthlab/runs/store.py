@@ -54,6 +54,7 @@ class Store:
     Examples:
         >>> import tempfile
         >>> store = Store(Path(tempfile.mkdtemp()))
+        >>> from widthlab.canonical import digest
         >>> key = digest({"width": 64})
         >>> _ = store.put(key, {"loss": [0.5, float("inf")]})
         >>> key in store, store.get(key)
