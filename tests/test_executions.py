@@ -24,6 +24,7 @@ USES = """
 ```{code-cell} ipython3
 from widthlab import DataSpec, Experiment, flow, sweep
 from widthlab.data import Synthetic
+from widthlab.runs import solve
 digits = DataSpec("digits", n_train=20, n_test=0, targets="labels")
 runs = [Experiment(data=digits, parametrization="mup", width=32, lr=0.1, seed=s,
                    batch_size=10, steps=2) for s in range(3)]
@@ -31,7 +32,7 @@ sweep(runs[:2]), sweep(runs)
 tasks = [Synthetic(task="noise", n_train=3, dim=5, seed=s) for s in range(2)]
 network = flow.Shallow(width=4, activation="relu")
 flows = [network.flow(task, seed=0) for task in tasks]
-found = flow.solve(flows, [0.0, 0.1])
+found = solve(flows, [0.0, 0.1])
 ```
 """
 
