@@ -101,7 +101,7 @@ def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
         unit: of time.
 
     Returns:
-        At each `time`, $\exp(-\int r\, dt)$ for each rate $r$ of `flow.windows`: under
+        At each `time`, $\exp(-\int r\, dt)$ for each rate $r$ of `flow.windows`, under
         `rate` the loss itself, under `bound` all that (B) leaves at most.
     """
     import pandas as pd
