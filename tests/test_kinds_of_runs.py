@@ -128,6 +128,17 @@ def test_whatever_decides_the_numbers_is_in_the_key():
     assert others[-1] == FlowRun(network(0), tuple(TIMES), observe=observing(3.0))
 
 
+def test_a_flow_has_one_key_in_notebooks_and_elsewhere(monkeypatch):
+    def key():  # of a function made anew, whose hash is not remembered
+        seen = {"one": jnp.ones(1)}
+        return FlowRun(network(0), tuple(TIMES), observe=lambda *_: seen).key
+
+    plain = key()
+    # As in a notebook or a terminal, where JAX colours its text.
+    monkeypatch.setattr("jax._src.pretty_printer.CAN_USE_COLOR", True)
+    assert key() == plain
+
+
 def test_a_flow_that_fails_is_marked_and_others_go_on(store):
     flows = [network(0), network(1, scale=1e200)]
     records = sweep(

@@ -40,7 +40,9 @@ def program_hash(function: Callable[..., Any], *arguments: Any) -> str:
         False
     """
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-    found = hashlib.sha256(_ADDRESS.sub("", str(closed)).encode())
+    # Without colours, which JAX writes into the text in a notebook and nowhere else.
+    text = closed.pretty_print(use_color=False)
+    found = hashlib.sha256(_ADDRESS.sub("", text).encode())
     found.update(str(jax.tree.structure(shapes)).encode())
     for constant in _constants(closed):
         found.update(array_hash(constant).encode())
