@@ -299,7 +299,7 @@ def write_json(path: str | Path | None, report: Any) -> None:
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 
-def table(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
+def laid_out(rows: Sequence[dict[str, Any]], columns: dict[str, str]) -> str:
     """Lay out rows for a terminal; a column is a key and how its value is written."""
     body = [
         [_cell(row.get(key), form) for key, form in columns.items()] for row in rows

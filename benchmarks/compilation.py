@@ -142,7 +142,7 @@ def main() -> None:
         row for what in whats for row in cold_and_cached(what, report["platform"])
     ]
     common.write_json(options.json, report)
-    print(common.table(report["readings"], COLUMNS))
+    print(common.laid_out(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 from attrs import evolve
-from common import alternate, child, medians, part_parser, table, write_json
+from common import alternate, child, laid_out, medians, part_parser, write_json
 from widthlab import DataSpec, Experiment
 from widthlab.probes import Performance
 from widthlab.runs.ensembles import _members
@@ -122,7 +122,7 @@ def main() -> None:
         row for net in nets for row in measure(net, 2 if options.quick else REPETITIONS)
     ]
     write_json(options.json, report)
-    print(table(report["readings"], COLUMNS))
+    print(laid_out(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":

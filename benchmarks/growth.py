@@ -34,10 +34,10 @@ from common import (
     child,
     exponent,
     facts,
+    laid_out,
     medians,
     part_parser,
     square_rates,
-    table,
     write_json,
 )
 from engine import Case, step_seconds
@@ -186,7 +186,7 @@ def main() -> None:
     lines += [steps_line(options.quick, rate), devices_line(options.quick)]
     report["lines"] = [found for found in lines if found]
     write_json(options.json, report)
-    print(table(report["lines"], COLUMNS))
+    print(laid_out(report["lines"], COLUMNS))
 
 
 if __name__ == "__main__":

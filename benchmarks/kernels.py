@@ -21,10 +21,10 @@ import numpy as np
 from common import (
     alternate,
     child,
+    laid_out,
     medians,
     part_parser,
     peak_bytes,
-    table,
     timed,
     write_json,
 )
@@ -128,7 +128,7 @@ def main() -> None:
         {"name": name, **child("kernels.py", "--line", name)} for name in names
     ]
     write_json(options.json, report)
-    print(table(report["readings"], COLUMNS))
+    print(laid_out(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":

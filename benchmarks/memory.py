@@ -135,7 +135,7 @@ def main() -> None:
     with common.scratch() as folder:
         found = all_readings(report["platform"], options.quick, os.fspath(folder))
     report["readings"] = found
-    print(common.table(report["readings"], COLUMNS))
+    print(common.laid_out(report["readings"], COLUMNS))
     common.write_json(options.json, report)
 
 

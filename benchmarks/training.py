@@ -30,11 +30,11 @@ from common import (
     Quiet,
     Turn,
     facts,
+    laid_out,
     medians,
     part_parser,
     scratch,
     square_rates,
-    table,
     write_json,
 )
 from engine import Case, Kernels, Pulse, make_data, make_members, products, weights
@@ -266,7 +266,7 @@ def main() -> None:
         report["readings"].append(reading)
         print(f"{case.name}: {reading['steps_per_s']:.4g} steps/s", flush=True)
         write_json(options.json, report)
-    print(table(report["readings"], COLUMNS))
+    print(laid_out(report["readings"], COLUMNS))
 
 
 if __name__ == "__main__":

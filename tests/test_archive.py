@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from test_experiment import spec
 from widthlab.runs import archive as module
-from widthlab.runs.archive import SIDECAR, TABLE, Archive, ArchiveError, name_of
+from widthlab.runs.archive import MEASUREMENTS, SIDECAR, Archive, ArchiveError, name_of
 from widthlab.runs.record import Record
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run
@@ -58,7 +58,7 @@ def stamps(archive):
 
 def test_a_record_comes_back_with_eight_digits(archive, trained):
     archive.add(trained)
-    assert set(stamps(archive)) == {TABLE, SIDECAR}
+    assert set(stamps(archive)) == {MEASUREMENTS, SIDECAR}
     (found,) = archive.records()
     assert list(archive.find([trained.spec])) == [trained.spec] == [found.spec]
     for name in ("step", "layer", "quantity"):
@@ -86,7 +86,7 @@ def test_what_is_not_a_number_is_kept(archive, trained):
 def test_the_table_is_for_anyone(archive, trained):
     """Tidy columns that any reader of Parquet opens, named as in the sidecar."""
     archive.add(*copies(trained))
-    table = pd.read_parquet(archive.path / TABLE)
+    table = pd.read_parquet(archive.path / MEASUREMENTS)
     assert list(table.columns) == ["run", "step", "layer", "quantity", "value"]
     sidecar = json.loads((archive.path / SIDECAR).read_text())
     assert set(table["run"]) == set(sidecar["runs"]) == {name_of(one) for one in SPECS}
@@ -100,7 +100,7 @@ def test_the_table_is_for_anyone(archive, trained):
 
 def test_equal_records_are_equal_files(archive, trained, tmp_path):
     def contents(archive):
-        return [(archive.path / name).read_bytes() for name in (TABLE, SIDECAR)]
+        return [(archive.path / name).read_bytes() for name in (MEASUREMENTS, SIDECAR)]
 
     archive.add(*copies(trained))
     other = Archive(tmp_path / "other")
@@ -141,7 +141,7 @@ def test_a_writer_killed_between_both_files_leaves_what_there_was(
 # --- what is refused ------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [TABLE, SIDECAR])
+@pytest.mark.parametrize("name", [MEASUREMENTS, SIDECAR])
 @pytest.mark.parametrize(
     "damage",
     [
@@ -162,16 +162,16 @@ def test_a_damaged_file_is_named(archive, trained, name, damage):
 
 def test_a_missing_table_is_an_error(archive, trained):
     archive.add(trained)
-    (archive.path / TABLE).unlink()
+    (archive.path / MEASUREMENTS).unlink()
     with pytest.raises(ArchiveError, match=r"runs\.parquet"):
         archive.records()
 
 
 def test_changed_values_are_noticed(archive, trained):
     archive.add(*copies(trained))
-    table = pd.read_parquet(archive.path / TABLE)
+    table = pd.read_parquet(archive.path / MEASUREMENTS)
     table.loc[len(table) // 2, "value"] *= 1.001
-    table.to_parquet(archive.path / TABLE, index=False)
+    table.to_parquet(archive.path / MEASUREMENTS, index=False)
     with pytest.raises(ArchiveError, match="are not those that were written"):
         archive.records()
 

@@ -240,7 +240,7 @@ def test_a_claim_edited_by_hand_is_refused(edit):
 
 
 def test_table_shows_every_check_with_its_digits():
-    table = judge("pn", "f").table()
+    table = judge("pn", "f").measurements()
     assert list(table["outcome"]) == ["pass", "not tested", "fail"]
     assert list(table["role"]) == ["check", "check", "control"]
     assert table.loc[0, "measured"] == 0.02

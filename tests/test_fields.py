@@ -100,7 +100,7 @@ RESULTS = {
         "Sample",
         "Source",
     ),
-    *("Store", "Trajectory", "Verdict", "_Program", "_Weights"),
+    *("Store", "Trajectory", "Classification", "_Program", "_Weights"),
 }
 
 

@@ -95,8 +95,8 @@ QUICK = plan(batch_size=8, dtype="float32")
 RUNS = [("mup", 0.5, 0), ("mup", 0.5, 1), ("ntk", 0.5, 0), ("mup", 0.7, 0)]
 
 
-def weights_of(outcome, member=0, checkpoint=-1):
-    leaves = outcome.observations[checkpoint]["weights"]
+def weights_of(trained, member=0, checkpoint=-1):
+    leaves = trained.observations[checkpoint]["weights"]
     return [np.asarray(leaf[member], np.float64) for leaf in leaves]
 
 
@@ -139,11 +139,11 @@ def test_one_trace_for_a_grid():
     here = plan(shape=shape, batch_size=8, dtype="float32")
     before = trace_counts()
     grid = list(itertools.product(NAMES, (0.1, 0.3, 1.0), (0, 1, 2)))
-    outcome = follow(here, grid, checkpoints=(0, 2, 6))
-    assert outcome.losses.shape == (36, 6) and np.all(np.isfinite(outcome.losses))
+    trained = follow(here, grid, checkpoints=(0, 2, 6))
+    assert trained.losses.shape == (36, 6) and np.all(np.isfinite(trained.losses))
     new = {name: n - before.get(name, 0) for name, n in trace_counts().items()}
     assert new == {"start": 1, "advance": 1, "observe": 1}
-    assert outcome.traces == 3
+    assert trained.traces == 3
 
     mutated = get("mup").mutated(Role.HIDDEN, c=F(1, 3))
     others = ("sp", "ip-llr", mutated, "mup")
@@ -192,15 +192,15 @@ def test_an_ensemble_is_a_loop_over_single_runs():
 def test_layouts_give_the_same_numbers(monkeypatch):
     """One at a time, in batches with a remainder, all at once; to float32 rounding."""
     runs = list(itertools.product(("mup", "ip", "ntk"), (0.2, 0.8, 1.0), (0,)))
-    outcomes = []
+    ensembles = []
     for batch in (1, 4, 9):
         monkeypatch.setattr(training, "members_per_batch", lambda *_, n=batch: n)
         forget_programs()
-        outcomes.append(follow(QUICK, runs))
+        ensembles.append(follow(QUICK, runs))
     forget_programs()
-    assert [outcome.traces for outcome in outcomes] == [3, 3, 3]  # it is compiled in
-    for outcome in outcomes[1:]:
-        assert_same(outcome, outcomes[0], rtol=1e-5)
+    assert [trained.traces for trained in ensembles] == [3, 3, 3]  # it is compiled in
+    for trained in ensembles[1:]:
+        assert_same(trained, ensembles[0], rtol=1e-5)
 
 
 def test_the_choice_of_layout_fits_the_share():
@@ -218,9 +218,9 @@ def test_sgd_is_that_of_plain_numpy(batch_size, loss):
     """IP-LLR has a learning rate of its own at step 0, and at no other."""
     here = plan(loss=loss, batch_size=batch_size, steps=7)
     runs = [(name, 0.3, seed) for seed, name in enumerate(("mup", "ntk", "ip-llr"))]
-    outcome = follow(here, runs)
-    assert outcome.losses.dtype == outcome.observations[0]["weights"][0].dtype
-    assert outcome.losses.dtype == "float64" and not jax.config.jax_enable_x64
+    trained = follow(here, runs)
+    assert trained.losses.dtype == trained.observations[0]["weights"][0].dtype
+    assert trained.losses.dtype == "float64" and not jax.config.jax_enable_x64
     x, y = data("labels" if loss == "cross-entropy" else "targets")[:2]
     orders = training._orders(24, batch_size, 7, members(here, runs).key)
     for member, (name, lr, _) in enumerate(runs):
@@ -228,16 +228,16 @@ def test_sgd_is_that_of_plain_numpy(batch_size, loss):
         square = scales.multiplier**2
         assert np.all(scales.lr == scales.first_lr) == (name != "ip-llr")
         losses, history = sgd(
-            weights_of(outcome, member, 0),
+            weights_of(trained, member, 0),
             square * scales.lr,
             np.float64(x),
             y if loss == "cross-entropy" else np.float64(y),
             [np.arange(24)] * 7 if orders is None else np.asarray(orders[member]),
             first_rates=square * scales.first_lr,
         )
-        np.testing.assert_allclose(outcome.losses[member], losses, rtol=1e-11)
+        np.testing.assert_allclose(trained.losses[member], losses, rtol=1e-11)
         for step, expected in enumerate(history):
-            for a, b in zip(weights_of(outcome, member, step), expected, strict=True):
+            for a, b in zip(weights_of(trained, member, step), expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
@@ -265,7 +265,7 @@ def across_the_class(rule):
 @pytest.mark.parametrize("rule", OPTAX)
 def test_optimizers_are_those_of_optax(rule):
     """One optax optimizer a matrix, each with the learning rate of its layer."""
-    here, outcome = across_the_class(rule)
+    here, trained = across_the_class(rule)
     scales = here.shape.scales(
         get("mup"), lr=LR[rule], adam=here.optimizer.normalises, dtype="float64"
     )
@@ -273,14 +273,14 @@ def test_optimizers_are_those_of_optax(rule):
     x, y = (np.float64(v) for v in data("targets")[:2])
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         rules = [OPTAX[rule](float(lr)) for lr in scales.lr]
-        start = zip(weights_of(outcome, checkpoint=0), multipliers, strict=True)
+        start = zip(weights_of(trained, checkpoint=0), multipliers, strict=True)
         weights = [jnp.asarray(w / m) for w, m in start]
         states = [r.init(w) for r, w in zip(rules, weights, strict=True)]
         for step in range(here.steps + 1):
             real = [
                 np.asarray(w) * m for w, m in zip(weights, multipliers, strict=True)
             ]
-            for a, b in zip(weights_of(outcome, 0, step), real, strict=True):
+            for a, b in zip(weights_of(trained, 0, step), real, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
             grads = gradients(real, x, y)[1]
             for i, (grad, m) in enumerate(zip(grads, multipliers, strict=True)):
@@ -297,11 +297,11 @@ def test_hp_keeps_a_share_of_its_start_and_its_whole_update():
     r"""$W_1 = k W_0 + \Delta W$ with mup's update; then plain gradient descent."""
     here = plan(steps=7)
     lr = 0.3
-    outcome = follow(here, [(name, lr, 3) for name in ("mup", "hp", "hpz")])
+    trained = follow(here, [(name, lr, 3) for name in ("mup", "hp", "hpz")])
     x, y = np.float64(data()[0]), data()[1]
     for member, kept in ((1, SHAPE.widths[0] ** -0.5), (2, 0.0)):
-        start, after = (weights_of(outcome, member, step) for step in (0, 1))
-        theirs = [weights_of(outcome, 0, step) for step in (0, 1)]
+        start, after = (weights_of(trained, member, step) for step in (0, 1))
+        theirs = [weights_of(trained, 0, step) for step in (0, 1)]
         for a, b in zip(start, theirs[0], strict=True):
             np.testing.assert_array_equal(a, b)
         for layer, (now, w, moved) in enumerate(zip(after, *theirs, strict=True), 1):
@@ -311,13 +311,13 @@ def test_hp_keeps_a_share_of_its_start_and_its_whole_update():
         rates = scales.multiplier**2 * scales.lr
         rest = [np.arange(24)] * (here.steps - 1)
         losses, history = sgd(after, rates, x, y, rest)
-        np.testing.assert_allclose(outcome.losses[member, 1:], losses, rtol=1e-11)
+        np.testing.assert_allclose(trained.losses[member, 1:], losses, rtol=1e-11)
         for step, expected in enumerate(history, 1):
-            for a, b in zip(weights_of(outcome, member, step), expected, strict=True):
+            for a, b in zip(weights_of(trained, member, step), expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
     # Without the share that is taken away, HP is mup.
-    assert np.all(outcome.losses[:, 0] == outcome.losses[0, 0])
-    assert len(set(outcome.losses[:, 1])) == 3
+    assert np.all(trained.losses[:, 0] == trained.losses[0, 0])
+    assert len(set(trained.losses[:, 1])) == 3
 
 
 def test_a_kept_start_leaves_updates_as_they_are_to_the_bit():
@@ -375,7 +375,7 @@ SINGLE = Experiment(
 
 
 def follow_single(scales):
-    """Outcome of three members with one seed, and the arrays of each at each step."""
+    """Train three members with one seed; with the arrays of each at each step."""
     who = Members(
         key=jnp.stack([jax.random.key(0)] * 3),
         scales=Scales(*map(np.stack, zip(*scales, strict=True))),
@@ -384,10 +384,10 @@ def follow_single(scales):
     )
     loaded = SINGLE.data.load()
     arrays = Data(loaded.x_train, loaded.y_train, loaded.x_test, loaded.y_test)
-    outcome = train(SINGLE.plan, who, arrays, (0, 1, 2, 3), (Everything(),))
-    steps = [at["everything"] for at in outcome.observations]
+    trained = train(SINGLE.plan, who, arrays, (0, 1, 2, 3), (Everything(),))
+    steps = [at["everything"] for at in trained.observations]
     seen = [[[np.asarray(v[i]) for v in at] for at in steps] for i in range(3)]
-    return outcome, seen
+    return trained, seen
 
 
 def test_each_array_has_rates_and_a_multiplier_of_its_own():
@@ -398,7 +398,7 @@ def test_each_array_has_rates_and_a_multiplier_of_its_own():
         SINGLE.scales()._replace(**{name: 0.2 + 0.6 * rng.random(5) for name in fields})
         for _ in range(3)
     ]
-    outcome, seen = follow_single(scales)
+    trained, seen = follow_single(scales)
     loaded = SINGLE.data.load()
     x = np.hstack([np.float64(loaded.x_train), np.ones((8, 1))])
     batches = np.asarray(training._orders(8, 1, 3, jax.random.key(0)[None]))[0]
@@ -420,7 +420,7 @@ def test_each_array_has_rates_and_a_multiplier_of_its_own():
             real = [w * factor for w, factor in zip(now, m, strict=True)]
             y = np.float64(loaded.y_train[batch])
             loss, grads = gradients(real, x[batch], y, "relu")
-            np.testing.assert_allclose(outcome.losses[member, step], loss, rtol=1e-12)
+            np.testing.assert_allclose(trained.losses[member, step], loss, rtol=1e-12)
             for i, grad in enumerate(grads):
                 share, rate = (kept, first) if step == 0 else ([1.0] * 4, late)
                 expected = share[i] * now[i] - rate[i] * m[i] * grad
@@ -440,12 +440,12 @@ def test_large_first_rates_are_hp_with_another_first_rate():
         llr = attrs.evolve(SINGLE, parametrization="ip-llr")
         runs = [llr, attrs.evolve(SINGLE, first_lr=first_lr), SINGLE]
         scales = [run.scales() for run in runs]
-        outcome, seen = follow_single(scales)
+        trained, seen = follow_single(scales)
         effective = [
             [[m * w for m, w in zip(s.multiplier, at, strict=True)] for at in steps]
             for s, steps in zip(scales, seen, strict=True)
         ]
-        return outcome.losses, effective
+        return trained.losses, effective
 
     before, _ = trained(None)
     np.testing.assert_array_equal(before[1], before[2])
@@ -466,16 +466,16 @@ def test_large_first_rates_are_hp_with_another_first_rate():
 
 @pytest.mark.parametrize("rule", ["sgd", "momentum", "adam"])
 def test_trajectories_are_those_of_the_class(rule):
-    _, outcome = across_the_class(rule)
-    assert outcome.losses[0, -1] < 0.99 * outcome.losses[0, 0]
+    _, trained = across_the_class(rule)
+    assert trained.losses[0, -1] < 0.99 * trained.losses[0, 0]
     for member in (1, 2):
         np.testing.assert_allclose(
-            outcome.losses[member], outcome.losses[0], rtol=1e-10
+            trained.losses[member], trained.losses[0], rtol=1e-10
         )
-        for a, b in zip(weights_of(outcome, member), weights_of(outcome), strict=True):
+        for a, b in zip(weights_of(trained, member), weights_of(trained), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-12)
     # Negative control: a table of another class, with one exponent wrong, shows.
-    assert np.all(np.abs(outcome.losses[3, 1:] / outcome.losses[0, 1:] - 1) > 1e-6)
+    assert np.all(np.abs(trained.losses[3, 1:] / trained.losses[0, 1:] - 1) > 1e-6)
 
 
 # --- how runs end ------------------------------------------------------------

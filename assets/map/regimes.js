@@ -284,7 +284,7 @@
     return first;
   }
 
-  /* The verdict on a table, with the fields of widthlab.regimes.Verdict. */
+  /* The verdict on a table, with the fields of widthlab.regimes.Classification. */
   function classify(table, depth, steps = 6, biases = "none") {
     if (!BIASES.includes(biases)) throw new RangeError(`biases is ${biases}`);
     const one = commonDenominator(table);

@@ -16,7 +16,7 @@ from typing import Any
 from widthlab.files import write_text
 from widthlab.parametrization import Exponents, Parametrization, Role, catalogue
 from widthlab.plots.style import look
-from widthlab.regimes import Verdict, classify
+from widthlab.regimes import Classification, classify
 
 MAP = Path("library/map.md")
 DATA = Path("assets/map/parametrizations.js")
@@ -110,7 +110,7 @@ def _entry(index: int, table: Parametrization) -> dict[str, Any]:
     }
 
 
-def _verdict(table: Parametrization, depth: int) -> Verdict:
+def _verdict(table: Parametrization, depth: int) -> Classification:
     return classify(table, depth, biases=_BIASES.get(table.name, "none"))
 
 

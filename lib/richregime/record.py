@@ -18,7 +18,7 @@ from typing import Any
 
 from widthlab.claims import Judgement
 from widthlab.data.origins import origin
-from widthlab.runs.archive import SIDECAR, TABLE
+from widthlab.runs.archive import MEASUREMENTS, SIDECAR
 
 from richregime import bibliography
 from richregime.chapters import BookError, Chapter
@@ -91,7 +91,7 @@ def stored_runs(root: Path, chapter: Chapter) -> dict[str, Any] | None:
         "dates": [edge(one["created"][:10] for one in made) for edge in (min, max)],
         "jax": sorted({one["jax"] for one in made}),
         "data": sorted({run["spec"]["data"]["name"] for run in runs}),
-        "files": [_file(root, folder / name) for name in (SIDECAR, TABLE)],
+        "files": [_file(root, folder / name) for name in (SIDECAR, MEASUREMENTS)],
     }
 
 

@@ -133,7 +133,7 @@ class Study:
         """Return all checks and controls with their measured digits."""
         import pandas as pd
 
-        tables = [j.table().assign(claim=j.claim.id) for j in judgements]
+        tables = [j.measurements().assign(claim=j.claim.id) for j in judgements]
         joined = pd.concat(tables, ignore_index=True).round(3)
         # One claim's rows need not say whose they are.
         return joined if len(judgements) > 1 else joined.drop(columns="claim")

@@ -197,7 +197,7 @@ class Multiplier(nnx.Variable):
     """The fixed factor of a layer: part of the model, not trained."""
 
 
-class Features(NamedTuple):
+class Signals(NamedTuple):
     r"""What one forward pass computes: $h^l$ and $x^l$ layer by layer, and $f$."""
 
     preactivations: tuple[Float[Array, "batch width"], ...]
@@ -277,7 +277,7 @@ class MLP(nnx.Module):
         """Return the outputs."""
         return self.features(x).output
 
-    def features(self, x: Float[AnyArray, "batch input"]) -> Features:
+    def features(self, x: Float[AnyArray, "batch input"]) -> Signals:
         """Return $h^l$ and $x^l$ of all layers, and the outputs $f$."""
         function = activations.get(self.activation)
         before, after = [], []
@@ -285,7 +285,7 @@ class MLP(nnx.Module):
             before.append(layer(x))
             x = function(before[-1])
             after.append(x)
-        return Features(tuple(before), tuple(after), self.layers[-1](x))
+        return Signals(tuple(before), tuple(after), self.layers[-1](x))
 
 
 def by_tensor(parameters: Any, values: Float[AnyArray, " tensors"]) -> Any:

@@ -61,7 +61,7 @@ class Regime(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Classification:
     r"""The theory's verdict on a parametrization at some depth.
 
     Attributes:
@@ -241,7 +241,7 @@ def _regime(unstable: bool, hidden: Sequence[Fraction], output: Fraction) -> Reg
 
 def classify(
     parametrization: Parametrization, depth: int, steps: int = 6, biases: str = "none"
-) -> Verdict:
+) -> Classification:
     r"""Classify a parametrization from its exponents alone.
 
     Args:
@@ -272,7 +272,7 @@ def classify(
             break  # exponents double from here on and say nothing more
     *start, output = recursion.initial[1:]
     *hidden, moved = [c for c in recursion.change if c is not None]  # all but x^0
-    return Verdict(
+    return Classification(
         regime=_regime(unstable, hidden, moved),
         stable_at_init=all(e == 0 for e in start) and output <= 0,
         preactivation=tuple(start),

@@ -218,7 +218,7 @@ class Judgement:
         tail = f" ({', '.join(rest)})" if rest else ""
         return f"control fails as it must {tally[Outcome.FAIL]}/{total}{tail}"
 
-    def table(self) -> pd.DataFrame:
+    def measurements(self) -> pd.DataFrame:
         """Measured digits, check by check (for cells that nbval does not compare)."""
         import pandas as pd
 

@@ -67,10 +67,13 @@ def _read_csv(name: str) -> tuple[np.ndarray, np.ndarray]:
     path = _package_folder(package, name) / inside
     advice = f"Reinstall it with the versions of requirements.lock: package {package}."
     try:
-        table = np.loadtxt(
+        numbers = np.loadtxt(
             gzip.decompress(path.read_bytes()).decode().splitlines(), delimiter=","
         )
-        pixels, labels = table[:, :-1].astype(np.uint8), table[:, -1].astype(np.uint8)
+        pixels, labels = (
+            numbers[:, :-1].astype(np.uint8),
+            numbers[:, -1].astype(np.uint8),
+        )
     except (OSError, EOFError, ValueError, IndexError) as error:
         raise DataError(
             f"{name}: cannot read {path.name} in folder {path.parent} "

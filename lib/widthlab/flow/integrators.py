@@ -18,37 +18,35 @@ from jaxtyping import Array, Bool, Float
 
 from widthlab.fields import count, either, number, several, truth
 
-State = Any
-"""A pytree of arrays: particles, pre-activations, or the variables of a reduction."""
-
 
 @runtime_checkable
 class Flow(Protocol):
     r"""A gradient flow $\dot y = v(y)$ along which a loss never increases.
 
-    It is a pytree: flows of one structure are solved together.
+    It is a pytree: flows of one structure are solved together. So is its state:
+    particles, pre-activations, or the variables of a reduction.
     """
 
-    def initial(self) -> State:
+    def initial(self) -> Any:
         """Return the state at time 0."""
         ...
 
-    def velocity(self, state: State) -> State:
+    def velocity(self, state: Any) -> Any:
         """Return the time derivative $v(y)$ of the state."""
         ...
 
-    def loss(self, state: State) -> Float[Array, ""]:
+    def loss(self, state: Any) -> Float[Array, ""]:
         """Return the loss, which no flow increases."""
         ...
 
 
 _STEP = number(above=0)
 
-Observe = Callable[[Any, State], Mapping[str, Array]]
+Observe = Callable[[Any, Any], Mapping[str, Array]]
 """From a flow and a state to what is recorded of it, by name."""
 
 
-def losses(flow: Any, state: State) -> dict[str, Array]:
+def losses(flow: Any, state: Any) -> dict[str, Array]:
     """Observe the loss and nothing else."""
     return {"loss": flow.loss(state)}
 
@@ -106,7 +104,7 @@ def integrate(
 ) -> End:
     """Integrate one flow with diffrax; a failure is in the result, not raised."""
 
-    def below(t: Any, y: State, args: Any, **_: Any) -> Array:
+    def below(t: Any, y: Any, args: Any, **_: Any) -> Array:
         del t, args
         return ~(flow.loss(y) >= stop)  # also where it is not a number
 
@@ -154,7 +152,7 @@ def _smallest(times: Array) -> Array:
     return times[-1] * jnp.finfo(times.dtype).eps ** 0.75
 
 
-def _finite(loss: Array, state: State) -> Bool[Array, ""]:
+def _finite(loss: Array, state: Any) -> Bool[Array, ""]:
     # A sum is not finite as soon as a term is not.
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(state)]
     return jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(sums)))

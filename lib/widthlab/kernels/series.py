@@ -55,7 +55,9 @@ class Series:
         self, q11: AnyFloat, q12: AnyFloat, q22: AnyFloat
     ) -> tuple[AnyFloat, AnyFloat]:
         r"""Return $E[\varphi(u)\varphi(v)]$ and $E[\varphi'(u)\varphi'(v)]$."""
-        return moment(self, 0, 0, q11, q12, q22), moment(self, 1, 1, q11, q12, q22)
+        return mixed_moment(self, 0, 0, q11, q12, q22), mixed_moment(
+            self, 1, 1, q11, q12, q22
+        )
 
     def variance(self, q: AnyFloat) -> AnyFloat:
         r"""Return $E[\varphi(u)^2]$ by quadrature alone.
@@ -96,7 +98,7 @@ class Series:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def moment(
+def mixed_moment(
     series: Series, i: int, j: int, q11: AnyFloat, q12: AnyFloat, q22: AnyFloat
 ) -> AnyFloat:
     r"""Return $E[\varphi^{(i)}(u)\,\varphi^{(j)}(v)]$.
@@ -118,15 +120,15 @@ def moment(
     return jax.lax.scan(add, zero, factors, reverse=True, unroll=16)[0]
 
 
-@moment.defjvp
-def _moment_jvp(
+@mixed_moment.defjvp
+def _mixed_moment_jvp(
     series: Series, i: int, j: int, primals: Any, tangents: Any
 ) -> tuple[AnyFloat, AnyFloat]:
     d11, d12, d22 = tangents
-    slope = moment(series, i + 1, j + 1, *primals) * d12
-    slope += moment(series, i + 2, j, *primals) / 2 * d11
-    slope += moment(series, i, j + 2, *primals) / 2 * d22
-    return moment(series, i, j, *primals), slope
+    slope = mixed_moment(series, i + 1, j + 1, *primals) * d12
+    slope += mixed_moment(series, i + 2, j, *primals) / 2 * d11
+    slope += mixed_moment(series, i, j + 2, *primals) / 2 * d22
+    return mixed_moment(series, i, j, *primals), slope
 
 
 def _derivative(function: Function, order: int) -> Function:

@@ -106,11 +106,11 @@ def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
     """
     import pandas as pd
 
-    table = windows(run)
+    decays = windows(run)
     times = run.times[np.isfinite(run.observed["loss"])]
     shares = {
-        name: np.exp(-np.cumsum([0.0, *np.diff(times) * table[name]]))
-        for name in table.columns.drop("time")
+        name: np.exp(-np.cumsum([0.0, *np.diff(times) * decays[name]]))
+        for name in decays.columns.drop("time")
     }
     return pd.DataFrame({"time": times / unit, **shares})
 
@@ -177,10 +177,10 @@ def fit(
             f"seeds {above} are above {FIT:g} of their initial loss after {steps} "
             "steps; allow more steps, or say must_fit=False"
         )
-    table = pd.DataFrame(run.last for run in solved).astype(float)
+    last = pd.DataFrame(run.last for run in solved).astype(float)
     before = np.array([run.observed["alignment"][0] for run in solved])
-    table = table.assign(seed=range(len(tasks)), aligned=table["alignment"] / before)
-    return table.melt("seed", var_name="quantity")
+    last = last.assign(seed=range(len(tasks)), aligned=last["alignment"] / before)
+    return last.melt("seed", var_name="quantity")
 
 
 def compared(one: Preactivations, state: Float[Array, "n m"]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from widthlab import parametrization as tables
+from widthlab import parametrization as parametrizations
 from widthlab import regimes
 from widthlab.data import DataSpec
 from widthlab.probes import Features
@@ -94,7 +94,7 @@ def relative_change(depth: int) -> dict[tuple[str, int], float]:
     """
     change = {}
     for name in FOUR:
-        moving = tables.get("ip-llr" if name == "ip" else name)
+        moving = parametrizations.get("ip-llr" if name == "ip" else name)
         exponents = regimes.classify(moving, depth).relative_change
         change |= {(name, layer): float(e) for layer, e in enumerate(exponents, 1)}
     return change

@@ -29,7 +29,7 @@ from widthlab.runs.record import Record
 from widthlab.runs.spec import Described, Spec, identity
 from widthlab.runs.sweep import finish
 
-TABLE = "runs.parquet"
+MEASUREMENTS = "runs.parquet"
 """File of the measurements."""
 
 _SUFFIX = ".parquet"
@@ -40,7 +40,7 @@ _FORMAT = 1
 _DIGITS = 8  # enough for float32, in which these runs are computed
 
 
-def table_of(kind: str) -> str:
+def measurements_of(kind: str) -> str:
     """Return the file of the measurements of one kind of runs."""
     return f"{kind}{_SUFFIX}"
 
@@ -166,7 +166,7 @@ def _read(folder: Path, *stamps: int) -> dict[str, Record]:
         if sidecar["format"] != _FORMAT:
             raise ValueError(f"format {sidecar['format']!r}, expected {_FORMAT}")
         kinds = {facts["kind"] for facts in sidecar["runs"].values()}
-        rows = {kind: parquet.read(folder / table_of(kind)) for kind in kinds}
+        rows = {kind: parquet.read(folder / measurements_of(kind)) for kind in kinds}
         records = [
             _record(facts, rows[facts["kind"]], name)
             for name, facts in sidecar["runs"].items()
@@ -175,8 +175,8 @@ def _read(folder: Path, *stamps: int) -> dict[str, Record]:
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ArchiveError(
             f"{folder} does not hold stored records ({type(error).__name__}: {error}); "
-            f"restore {TABLE} and {SIDECAR} from version control, or delete both and "
-            "run them again"
+            f"restore {MEASUREMENTS} and {SIDECAR} from version control, or delete "
+            "both and run them again"
         ) from error
     return {name_of(record.spec): record for record in records}
 
@@ -212,7 +212,7 @@ def _write(folder: Path, records: Mapping[str, Record]) -> None:
     text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
     for kind in sorted({record.spec.kind for record in named.values()}):
         mine = {k: r.columns for k, r in named.items() if r.spec.kind == kind}
-        write(folder / table_of(kind), parquet.written(mine))
+        write(folder / measurements_of(kind), parquet.written(mine))
     write(folder / SIDECAR, text.encode())
 
 

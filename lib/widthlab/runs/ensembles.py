@@ -18,11 +18,11 @@ from widthlab.training.calibration import (
     Calibrated,
     Calibration,
     calibrate_members,
-    rates_table,
+    rate_rows,
 )
 from widthlab.training.devices import use_all_cores
 from widthlab.training.ensemble import train as train_ensemble
-from widthlab.training.state import Data, Members, Outcome
+from widthlab.training.state import Data, Members, Trained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
     use_all_cores()
     specs = list(experiments)
     with ThreadPoolExecutor(2) as pool:  # one compiles while the other computes
-        return rates_table(zip(specs, pool.map(_first_rates, specs), strict=True))
+        return rate_rows(zip(specs, pool.map(_first_rates, specs), strict=True))
 
 
 def _first_rates(spec: Experiment) -> Calibrated:
@@ -76,7 +76,7 @@ def run_ensemble(ensemble: _Ensemble) -> list[Record]:
     loaded = first.data.load()
     data = _arrays(loaded)
     members, rates = _calibrated(ensemble, data)
-    outcome = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
+    trained = train_ensemble(first.plan, members, data, first.checkpoints, first.probes)
     each = (time.perf_counter() - start) / len(experiments)
     facts = {
         **provenance(),
@@ -85,7 +85,7 @@ def run_ensemble(ensemble: _Ensemble) -> list[Record]:
         "wall_s": round(each, 4),
     }
     return [
-        _record(spec, outcome, index, rates[index], facts)
+        _record(spec, trained, index, rates[index], facts)
         for index, spec in enumerate(experiments)
     ]
 
@@ -118,24 +118,24 @@ def _members(ensemble: _Ensemble) -> Members:
 
 def _record(
     spec: Experiment,
-    outcome: Outcome,
+    trained: Trained,
     member: int,
     rates: Calibrated | None,
     facts: Mapping[str, Any],
 ) -> Record:
-    losses = outcome.losses[member]
+    losses = trained.losses[member]
     rows = [
         (step, 0, "loss", float(loss))
         for step, loss in enumerate(losses)
-        if not np.isnan(loss) or step == outcome.diverged_at[member]
+        if not np.isnan(loss) or step == trained.diverged_at[member]
     ]
-    rows += _tracked_rows(spec, {k: v[member] for k, v in outcome.tracked.items()})
+    rows += _tracked_rows(spec, {k: v[member] for k, v in trained.tracked.items()})
     if rates is not None:
         rows += rates.rows()
     for probe in spec.probes:
         history = [
             jax.tree.map(lambda v: v[member], seen[probe.name])
-            for seen in outcome.observations
+            for seen in trained.observations
         ]
         with np.errstate(over="ignore", invalid="ignore"):  # a run about to diverge
             found_at = probe.rows(history)
@@ -150,8 +150,8 @@ def _record(
             "quantity": quantities,
             "value": values,
         },
-        diverged_at=_step_or_none(outcome.diverged_at[member]),
-        stopped_at=_step_or_none(outcome.stopped_at[member]),
+        diverged_at=_step_or_none(trained.diverged_at[member]),
+        stopped_at=_step_or_none(trained.stopped_at[member]),
         provenance=dict(facts),
     )
 

@@ -211,10 +211,10 @@ def report(records: Iterable[Any]) -> pd.DataFrame:
                 for name in ("first_lr", "first_lr_uncapped")
             )
             rows.append((record.spec, Calibrated(lr, uncapped)))
-    return rates_table(rows)
+    return rate_rows(rows)
 
 
-def rates_table(rows: Iterable[tuple[Any, Calibrated]]) -> pd.DataFrame:
+def rate_rows(rows: Iterable[tuple[Any, Calibrated]]) -> pd.DataFrame:
     """Return the table of `report`, given specifications with their rates."""
     import pandas as pd
 

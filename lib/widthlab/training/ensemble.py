@@ -29,7 +29,7 @@ from widthlab.training.devices import (
     precision,
 )
 from widthlab.training.losses import LOSSES
-from widthlab.training.state import Data, Members, Outcome, Plan, Probe, State
+from widthlab.training.state import Data, Members, Plan, Probe, State, Trained
 
 _TRACES: dict[str, int] = {}
 
@@ -47,7 +47,7 @@ def train(
     probes: Sequence[Probe] = (),
     devices: Sequence[Any] | None = None,
     on_checkpoint: Callable[[int], None] | None = None,
-) -> Outcome:
+) -> Trained:
     """Train an ensemble and measure it at checkpoints.
 
     Args:
@@ -60,8 +60,8 @@ def train(
         on_checkpoint: called with the step when a checkpoint is done.
 
     Returns:
-        The outcome on the host. A member whose loss or gradient is not finite keeps its
-        last finite weights from that step on; the others go on.
+        What is left, on the host. A member whose loss or gradient is not finite keeps
+        its last finite weights from that step on; the others go on.
     """
     with precision(plan.dtype):
         count = members.real.shape[0]
@@ -89,7 +89,7 @@ def train(
             lambda v: np.asarray(v)[:count], left
         )
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
-        return Outcome(
+        return Trained(
             losses,
             diverged_at,
             np.where(stopped, step, -1),

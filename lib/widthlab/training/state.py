@@ -1,4 +1,4 @@
-"""What training passes round: data, plan, members, state, outcome, and the probes."""
+"""What training passes round: data, plan, members, state, what is left, and probes."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Probe(Protocol):
 
     @property
     def name(self) -> str:
-        """Key of its values in the outcome."""
+        """Key of its values in the observations."""
         ...
 
     def measure(
@@ -141,7 +141,7 @@ class Probe(Protocol):
         ...
 
 
-class Outcome(NamedTuple):
+class Trained(NamedTuple):
     """What a trained ensemble leaves, with members in front, on the host.
 
     Attributes:

@@ -19,7 +19,7 @@ from widthlab.flow.integrators import Observe
 from widthlab.flow.particles import Coordinates
 from widthlab.model import AnyArray
 from widthlab.papers.hajjar2023symmetries.angle_kernels import angle_quantiles, feature
-from widthlab.papers.hajjar2023symmetries.angles import AngleParticles, table
+from widthlab.papers.hajjar2023symmetries.angles import AngleParticles, angle_integrals
 
 
 def angle_particles(
@@ -64,7 +64,7 @@ def angle_particles(
         signs=np.repeat([1.0, -1.0], half),
         mass=np.ones(width),
         angle=angle_quantiles(share, dim, subspace_dim),
-        **table(dim, subspace_dim, nodes, grid),
+        **angle_integrals(dim, subspace_dim, nodes, grid),
     )
 
 
@@ -100,7 +100,7 @@ def angles_of(
         signs=np.where(a > 0, 1.0, -1.0),
         mass=np.abs(a) * np.linalg.norm(b, axis=1),
         angle=np.arctan2(sizes[1], sizes[0]),
-        **table(b.shape[1], subspace_dim, nodes, grid),
+        **angle_integrals(b.shape[1], subspace_dim, nodes, grid),
     )
 
 

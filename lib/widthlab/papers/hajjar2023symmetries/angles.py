@@ -138,7 +138,9 @@ def _cubic_slopes(t: Array) -> tuple[Array, ...]:
 
 
 @functools.lru_cache(maxsize=32)
-def table(dim: int, subspace_dim: int, nodes: int, grid: int) -> dict[str, np.ndarray]:
+def angle_integrals(
+    dim: int, subspace_dim: int, nodes: int, grid: int
+) -> dict[str, np.ndarray]:
     """Return the arrays of `AngleParticles` that depend on dimensions alone; kept."""
     phi, weights = input_angles(nodes, dim, subspace_dim)
     theta = np.linspace(0, math.pi / 2, grid)[:, None]

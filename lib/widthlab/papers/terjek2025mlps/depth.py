@@ -278,12 +278,12 @@ def _law_of(shape: Shape, scales: Scales) -> tuple[list[float], float]:
         )
     columns = (scales.std, scales.multiplier, scales.lr)
     std, multiplier, lr = (np.asarray(v, np.float64) for v in columns)
-    moment = activations.get(shape.activation).second_moment
+    second_moment = activations.get(shape.activation).second_moment
     rates, variances, size = [], [], 1.0
     for matrix, width in enumerate((*shape.widths, 1)):
         rates.append(float(lr[matrix] * multiplier[matrix] ** 2 * size))
         variances.append(float((std[matrix] * multiplier[matrix]) ** 2 * size))
-        size = width * moment * variances[-1]
+        size = width * second_moment * variances[-1]
     *hidden, output = variances
     rates[-1] /= output  # the law is for z in f = gamma z
     if not np.allclose(hidden, 1, rtol=1e-5):
