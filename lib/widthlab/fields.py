@@ -140,11 +140,11 @@ def several(
         scalar = isinstance(values, np.ndarray) and values.ndim == 0
         if unordered or scalar or not isinstance(values, Iterable):
             raise Unfit
-        found = tuple(of.read(value) for value in values)
-        found = tuple(dict.fromkeys(found)) if once else found
-        if len(found) < least or length not in (None, len(found)):
+        items = tuple(of.read(value) for value in values)
+        items = tuple(dict.fromkeys(items)) if once else items
+        if len(items) < least or length not in (None, len(items)):
             raise Unfit
-        return found
+        return items
 
     return Rule(f"{some}, each {of.allowed}", read)
 

@@ -22,8 +22,8 @@ def cpu_model() -> str:
     """Name the processor as the system names it."""
     with contextlib.suppress(OSError):
         info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-        if found := re.search(r"model name\s*:\s*(.+)", info):
-            return found[1].strip()
+        if match := re.search(r"model name\s*:\s*(.+)", info):
+            return match[1].strip()
     return platform.processor() or platform.machine()
 
 
@@ -56,8 +56,8 @@ def version(package: str) -> str | None:
 
 def versions(packages: Iterable[str] = PACKAGES) -> dict[str, str | None]:
     """Return the versions of Python and of packages, those behind the numbers."""
-    found = {name: version(name) for name in packages}
-    return {"python": platform.python_version(), **found}
+    installed = {name: version(name) for name in packages}
+    return {"python": platform.python_version(), **installed}
 
 
 def device() -> dict[str, Any]:

@@ -120,5 +120,5 @@ class Registry(Mapping[str, Item]):
 
 def sources(used: Iterable[tuple[Registry[Any], str]]) -> dict[str, str]:
     """Return the hashes of those items that are plug-ins, by kind and name."""
-    found = ((f"{r.kind} {name}", r.source(name)) for r, name in used)
-    return {what: source for what, source in found if source is not None}
+    hashes = ((f"{r.kind} {name}", r.source(name)) for r, name in used)
+    return {what: source for what, source in hashes if source is not None}

@@ -46,51 +46,51 @@ def source_sha256(item: Any) -> str:
     return hashlib.sha256(_text(item, {}).encode()).hexdigest()
 
 
-def _text(value: Any, seen: dict[int, int]) -> str:
-    """Describe a value; `seen` numbers what was met already, so that circles end."""
+def _text(value: Any, numbers: dict[int, int]) -> str:
+    """Describe a value; `numbers` counts what was met already, so that circles end."""
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         return _array_text(value)
     if isinstance(value, Mapping):
-        pairs = ((_text(k, seen), _text(v, seen)) for k, v in value.items())
+        pairs = ((_text(k, numbers), _text(v, numbers)) for k, v in value.items())
         return f"{{{', '.join(': '.join(pair) for pair in pairs)}}}"
     if isinstance(value, list | tuple):
-        return f"({', '.join(_text(v, seen) for v in value)})"
+        return f"({', '.join(_text(v, numbers) for v in value)})"
     if isinstance(value, set | frozenset):
-        return f"set({', '.join(sorted(_text(v, seen) for v in value))})"
+        return f"set({', '.join(sorted(_text(v, numbers) for v in value))})"
     if name := _installed_name(value):
         return name
-    if id(value) in seen:
-        return f"again {seen[id(value)]}"
-    seen[id(value)] = len(seen)
-    return "; ".join(_parts(value, seen))
+    if id(value) in numbers:
+        return f"again {numbers[id(value)]}"
+    numbers[id(value)] = len(numbers)
+    return "; ".join(_parts(value, numbers))
 
 
-def _parts(value: Any, seen: dict[int, int]) -> Iterator[str]:
+def _parts(value: Any, numbers: dict[int, int]) -> Iterator[str]:
     """Yield the descriptions of what a function, class or object consists of."""
     if isinstance(value, ModuleType):
         yield _source_text(value) or value.__name__
     elif isinstance(value, functools.partial):
-        yield _text((value.func, value.args, value.keywords), seen)
+        yield _text((value.func, value.args, value.keywords), numbers)
     elif isinstance(value, MethodType):
-        yield _text((value.__func__, value.__self__), seen)
+        yield _text((value.__func__, value.__self__), numbers)
     elif isinstance(value, FunctionType):
         yield _source_text(value) or _compiled_text(value.__code__)
-        yield _text((value.__defaults__, value.__kwdefaults__), seen)
-        yield _text(_referred(value), seen)
+        yield _text((value.__defaults__, value.__kwdefaults__), numbers)
+        yield _text(_referred(value), numbers)
     elif isinstance(value, type):
-        yield _text(value.__bases__, seen)
-        yield _text(dict(_body(value)), seen)
+        yield _text(value.__bases__, numbers)
+        yield _text(dict(_body(value)), numbers)
     elif inner := [n for n in ("__wrapped__", "fget", "func") if hasattr(value, n)]:
-        yield _text(getattr(value, inner[0]), seen)  # jitted, cached, a property
+        yield _text(getattr(value, inner[0]), numbers)  # jitted, cached, a property
     elif dataclasses.is_dataclass(value) or attrs.has(type(value)):
-        yield _text(type(value), seen)
+        yield _text(type(value), numbers)
         kind: Any = type(value)
         fields = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
-        yield _text({f.name: getattr(value, f.name) for f in fields}, seen)
+        yield _text({f.name: getattr(value, f.name) for f in fields}, numbers)
     else:
-        yield _text(type(value), seen)
+        yield _text(type(value), numbers)
         yield _ADDRESS.sub("", repr(value))
 
 
@@ -149,14 +149,14 @@ def _referred(function: FunctionType) -> dict[str, Any]:
         if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     }
     around = function.__globals__
-    found = {name: around[name] for name in sorted(names) if name in around}
+    referred = {name: around[name] for name in sorted(names) if name in around}
     cells = function.__closure__ or ()
     for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
         try:
-            found[name] = cell.cell_contents
+            referred[name] = cell.cell_contents
         except ValueError:  # not filled yet
             continue
-    return found
+    return referred
 
 
 def _body(cls: type) -> Iterator[tuple[str, Any]]:

@@ -105,13 +105,13 @@ def markdown_row(cells: Iterable[str]) -> str:
 
 
 def _by_key(judgements: Iterable[Judgement]) -> dict[tuple[str, str], Judgement]:
-    found: dict[tuple[str, str], Judgement] = {}
+    by_key: dict[tuple[str, str], Judgement] = {}
     for judgement in judgements:
         key = (judgement.claim.id, judgement.claim.tier)
-        if key in found:
+        if key in by_key:
             raise ClaimError(f"claim {key[0]} is given twice in the {key[1]} tier")
-        found[key] = judgement
-    return found
+        by_key[key] = judgement
+    return by_key
 
 
 def _order(key: tuple[str, str]) -> tuple[list[tuple[int, str]], str]:

@@ -32,8 +32,8 @@ def slopes(
     >>> import pandas as pd
     >>> rows = [("mup", n, s, "q", 2.0 + s) for n in (64, 128, 256) for s in (0, 1)]
     >>> names = ["parametrization", "width", "seed", "quantity", "value"]
-    >>> found = slopes(pd.DataFrame(rows, columns=names), "q", by="parametrization")
-    >>> abs(round(found["mup"].value, 6))
+    >>> estimates = slopes(pd.DataFrame(rows, columns=names), "q", by="parametrization")
+    >>> abs(round(estimates["mup"].value, 6))
     0.0
     """
     return {key: slope(rows) for key, rows in _groups(frame, quantity, by, where)}

@@ -222,10 +222,10 @@ def _verify(file: RemoteFile, content: bytes) -> bytes:
                 f"{error}); "
                 f"{expected}; found: none, as it cannot be decompressed"
             ) from error
-    found = hashlib.new(file.algorithm, content, usedforsecurity=False).hexdigest()
-    if found != file.expected:
+    actual = hashlib.new(file.algorithm, content, usedforsecurity=False).hexdigest()
+    if actual != file.expected:
         raise _WrongContentError(
-            f"truncated, or another file ({size} bytes); {expected}; found: {found}"
+            f"truncated, or another file ({size} bytes); {expected}; found: {actual}"
         )
     return content
 

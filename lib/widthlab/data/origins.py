@@ -48,8 +48,10 @@ def origin(name: str) -> Origin:
     SOURCES.find(name)
     if name == "gaussian-mixture":
         return Origin("drawn", "widthlab.data.DataSpec")
-    if found := packaged_file(name):
-        return Origin("packaged", found[0], {"sha256 of decoded content": found[1]})
+    if packaged := packaged_file(name):
+        return Origin(
+            "packaged", packaged[0], {"sha256 of decoded content": packaged[1]}
+        )
     files = remote_files(name)
     hosts = dict.fromkeys(urlsplit(home).hostname for f in files for home in f.homes)
     hashes = {f"{f.hashed}, {f.name}": f.expected for f in files}

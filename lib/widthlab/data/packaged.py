@@ -79,12 +79,12 @@ def _read_csv(name: str) -> tuple[np.ndarray, np.ndarray]:
             f"{name}: cannot read {path.name} in folder {path.parent} "
             f"({type(error).__name__}: {error}). {advice}"
         ) from error
-    found = content_sha256(pixels, labels)
-    if found != expected:
+    actual = content_sha256(pixels, labels)
+    if actual != expected:
         raise DataError(
             f"{name}: {path.name} in folder {path.parent} is not the file the results "
             f"were made with: expected sha256 {expected} over the decoded content, "
-            f"found {found}. {advice}"
+            f"found {actual}. {advice}"
         )
     return pixels, labels
 

@@ -134,10 +134,10 @@ def integrate(
     (_, reached), (observed, final) = solution.ts, solution.ys
     good = diffrax.is_okay(solution.result) | diffrax.is_event(solution.result)
     final = jax.tree.map(lambda leaf: leaf[0], final)
-    seen = jnp.isfinite(solution.ts[0])  # what was not reached is infinite there
+    is_reached = jnp.isfinite(solution.ts[0])  # what was not reached is infinite there
     return End(
         times,
-        _where_seen(seen, observed),
+        _where_reached(is_reached, observed),
         observe(flow, final),
         final,
         reached[0],
@@ -158,10 +158,10 @@ def _finite(loss: Array, state: Any) -> Bool[Array, ""]:
     return jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(sums)))
 
 
-def _where_seen(seen: Array, observed: Any) -> Any:
+def _where_reached(reached: Array, observed: Any) -> Any:
     def mask(values: Array) -> Array:
         shape = (-1,) + (1,) * (values.ndim - 1)
-        return jnp.where(seen.reshape(shape), values, jnp.nan)
+        return jnp.where(reached.reshape(shape), values, jnp.nan)
 
     return jax.tree.map(mask, observed)
 
@@ -193,10 +193,12 @@ def descend(
         return tuple(carry), (carry[1] == end, observe(flow, carry[0]))
 
     begin = (start, jnp.int32(0), jnp.bool_(True), jnp.bool_(False))
-    (final, count, _, failed), (seen, observed) = jax.lax.scan(segment, begin, whole)
+    (final, count, _, failed), (is_reached, observed) = jax.lax.scan(
+        segment, begin, whole
+    )
     return End(
         whole.astype(times.dtype) * step,
-        _where_seen(seen, observed),
+        _where_reached(is_reached, observed),
         observe(flow, final),
         final,
         count.astype(times.dtype) * step,

@@ -36,14 +36,14 @@ def windows(run: Trajectory) -> pd.DataFrame:
         raise ValueError(
             f"the run has no {sorted(missing)}; solve with observe=flow.progress"
         )
-    seen = np.isfinite(run.observed["loss"])
-    times, loss = run.times[seen], run.observed["loss"][seen]
+    reached = np.isfinite(run.observed["loss"])
+    times, loss = run.times[reached], run.observed["loss"][reached]
     if len(times) < 2:
         raise ValueError(
             f"the run was observed {len(times)} times before it ended ({run.status} at "
             f"{run.reached:g}); ask for earlier times"
         )
-    ends = {name: _ends(run.observed[name][seen]) for name in _BESIDE}
+    ends = {name: _ends(run.observed[name][reached]) for name in _BESIDE}
     return pd.DataFrame(
         {
             "time": (times[1:] + times[:-1]) / 2,
@@ -68,7 +68,7 @@ def explained(run: Trajectory) -> float:
     It is 1 for a differentiable velocity, up to the trapezoidal rule between
     observations: observe densely where the rate changes fast.
     """
-    seen = np.isfinite(run.observed["loss"])
-    times, loss = run.times[seen], run.observed["loss"][seen]
-    predicted = np.trapezoid(run.observed["gradient_rate"][seen], times)
+    reached = np.isfinite(run.observed["loss"])
+    times, loss = run.times[reached], run.observed["loss"][reached]
+    predicted = np.trapezoid(run.observed["gradient_rate"][reached], times)
     return float(np.log(loss[0] / loss[-1]) / predicted)

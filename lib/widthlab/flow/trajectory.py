@@ -44,8 +44,8 @@ class Trajectory:
         """The scalar observations in long form: time, quantity, value."""
         import pandas as pd
 
-        seen = {name: v for name, v in self.observed.items() if np.ndim(v) == 1}
-        wide = pd.DataFrame({"time": self.times, **seen})
+        scalars = {name: v for name, v in self.observed.items() if np.ndim(v) == 1}
+        wide = pd.DataFrame({"time": self.times, **scalars})
         return wide.melt("time", var_name="quantity").dropna(ignore_index=True)
 
     @property

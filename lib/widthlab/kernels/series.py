@@ -82,19 +82,21 @@ class Series:
         z, basis = jnp.asarray(nodes, q.dtype), jnp.asarray(basis, q.dtype)
         function = _derivative(self.function, min(order, 1))
         values = function(jnp.sqrt(jnp.maximum(q, 0))[..., None] * z)
-        found = jnp.moveaxis(jnp.matmul(values, basis, precision="highest"), -1, 0)
+        coefficients = jnp.moveaxis(
+            jnp.matmul(values, basis, precision="highest"), -1, 0
+        )
         if shift == 0:
             # h_0 = 1: its column holds the weights of the nodes.
-            rest = _rest(values, found, basis[:, 0])
-            return jnp.concatenate([found, rest])
+            rest = _rest(values, coefficients, basis[:, 0])
+            return jnp.concatenate([coefficients, rest])
         ladder = _ladder(kept, shift).astype(q.dtype)
         tiny = q <= jnp.finfo(q.dtype).eps
         scale = jnp.where(tiny, 1, q) ** (-shift / 2)
-        found = found[shift:] * scale * ladder.reshape(-1, *[1] * q.ndim)
+        coefficients = coefficients[shift:] * scale * ladder.reshape(-1, *[1] * q.ndim)
         at_zero = _derivative(self.function, order)(jnp.zeros((1,), q.dtype))[0]
-        first = jnp.zeros_like(found).at[0].set(at_zero)
-        found = jnp.where(tiny, first, found)
-        return jnp.concatenate([found, jnp.zeros_like(found[:2])])
+        first = jnp.zeros_like(coefficients).at[0].set(at_zero)
+        coefficients = jnp.where(tiny, first, coefficients)
+        return jnp.concatenate([coefficients, jnp.zeros_like(coefficients[:2])])
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
@@ -141,7 +143,7 @@ def _derivative(function: Function, order: int) -> Function:
 
 def _rest(
     values: Float[Array, "... nodes"],
-    found: Float[Array, "terms ..."],
+    coefficients: Float[Array, "terms ..."],
     weights: Float[Array, " nodes"],
 ) -> Float[Array, "2 ..."]:
     """Return the root of the second moment that the terms lack, by parity of powers."""
@@ -149,9 +151,10 @@ def _rest(
     parts = ((values + mirrored) / 2, (values - mirrored) / 2)
     masses = [jnp.matmul(part**2, weights, precision="highest") for part in parts]
     lacking = [
-        mass - jnp.sum(found[parity::2] ** 2, 0) for parity, mass in enumerate(masses)
+        mass - jnp.sum(coefficients[parity::2] ** 2, 0)
+        for parity, mass in enumerate(masses)
     ]
-    if len(found) % 2:
+    if len(coefficients) % 2:
         lacking = lacking[::-1]
     return jnp.sqrt(jnp.maximum(jnp.stack(lacking), 0))
 

@@ -56,9 +56,9 @@ class Backward:
         return [
             [
                 ("backward_rms", layer, float(size))
-                for layer, size in enumerate(seen["backward_rms"], 1)
+                for layer, size in enumerate(measured["backward_rms"], 1)
             ]
-            for seen in history
+            for measured in history
         ]
 
 

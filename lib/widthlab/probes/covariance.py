@@ -99,14 +99,14 @@ class CovariancePreservation:
         forward = _increments(history, "forward")
         backward = _increments(history, "backward")
         last: list[Row] = []
-        for side, seen, hats in zip(
+        for side, steps, hats in zip(
             ("forward", "backward"),
             (forward, backward),
             split(forward, backward),
             strict=True,
         ):
-            vectors = np.concatenate([v.vectors for v in seen])
-            images = np.concatenate([v.images for v in seen])
+            vectors = np.concatenate([v.vectors for v in steps])
+            images = np.concatenate([v.images for v in steps])
             for ending, values in (("", hats), ("_raw", images)):
                 whole = gram_error(vectors, values)
                 late = gram_error(vectors[self.inputs :], values[self.inputs :])
@@ -173,10 +173,10 @@ def _without_correlation(
 def _increments(history: Sequence[Any], side: str) -> list[Vectors]:
     steps = [
         Vectors(
-            np.asarray(seen[side], np.float64),
-            np.asarray(seen[f"{side}_image"], np.float64),
+            np.asarray(measured[side], np.float64),
+            np.asarray(measured[f"{side}_image"], np.float64),
         )
-        for seen in history
+        for measured in history
     ]
     later = [
         Vectors(b.vectors - a.vectors, b.images - a.images)

@@ -61,16 +61,16 @@ class Features:
     ) -> dict[str, Any]:
         """Return pre-activations, activations and outputs of the inputs."""
         del initial, loss
-        seen = model.features(data.x_train[: self.inputs])
+        signals = model.features(data.x_train[: self.inputs])
         return {
-            "pre_": seen.preactivations,
-            "": seen.activations,
-            "output": (seen.output,),
+            "pre_": signals.preactivations,
+            "": signals.activations,
+            "output": (signals.output,),
         }
 
     def rows(self, history: Sequence[Any]) -> Rows:
         """Compare each checkpoint with the first one."""
-        return [list(self._rows_at(history[0], seen)) for seen in history]
+        return [list(self._rows_at(history[0], measured)) for measured in history]
 
     def _rows_at(self, first: Any, now: Any) -> Iterator[Row]:
         for kind in ("pre_", ""):
@@ -116,12 +116,12 @@ class Outputs:
     def rows(self, history: Sequence[Any]) -> Rows:
         """Return a row for each number, and their mean magnitude."""
         out: Rows = []
-        for seen in history:
-            values = np.asarray(seen["output"], np.float64)
-            found: list[Row] = [
+        for measured in history:
+            values = np.asarray(measured["output"], np.float64)
+            rows: list[Row] = [
                 (f"output[{i},{k}]", 0, float(value))
                 for (i, k), value in np.ndenumerate(values)
             ]
-            found.append(("output_mean_abs", 0, float(np.mean(np.abs(values)))))
-            out.append(found)
+            rows.append(("output_mean_abs", 0, float(np.mean(np.abs(values)))))
+            out.append(rows)
         return out

@@ -25,24 +25,24 @@ class Performance:
     ) -> dict[str, Any]:
         """Return losses and accuracies as scalars."""
         del initial
-        seen = {}
+        measured = {}
         for split, x, y in (
             ("train", data.x_train, data.y_train),
             ("test", data.x_test, data.y_test),
         ):
             outputs = model(x)
-            seen[f"{split}_loss"] = loss(outputs, y)
+            measured[f"{split}_loss"] = loss(outputs, y)
             are_labels = jnp.issubdtype(y.dtype, jnp.integer)
             labels = y if are_labels else jnp.argmax(y, axis=-1)
             if outputs.shape[-1] > 1:
                 chosen = jnp.argmax(outputs, axis=-1).astype(labels.dtype)
                 right = chosen == labels
-                seen[f"{split}_accuracy"] = jnp.mean(right, dtype=outputs.dtype)
-        return seen
+                measured[f"{split}_accuracy"] = jnp.mean(right, dtype=outputs.dtype)
+        return measured
 
     def rows(self, history: Sequence[Any]) -> Rows:
         """Return one row for each scalar."""
-        return [[(k, 0, float(v)) for k, v in seen.items()] for seen in history]
+        return [[(k, 0, float(v)) for k, v in measured.items()] for measured in history]
 
 
 @attrs.frozen
@@ -72,8 +72,10 @@ class Updates:
     def rows(self, history: Sequence[Any]) -> Rows:
         """Return two rows for each matrix."""
         out: Rows = []
-        for seen in history:
-            pairs = list(enumerate(zip(seen["update"], seen["start"], strict=True), 1))
+        for measured in history:
+            pairs = list(
+                enumerate(zip(measured["update"], measured["start"], strict=True), 1)
+            )
             out.append(
                 [("update_norm", layer, float(u)) for layer, (u, _) in pairs]
                 + [("relative_update", layer, float(u / s)) for layer, (u, s) in pairs]
@@ -122,4 +124,4 @@ class Stationarity:
 
     def rows(self, history: Sequence[Any]) -> Rows:
         """Return one row for each scalar."""
-        return [[(k, 0, float(v)) for k, v in seen.items()] for seen in history]
+        return [[(k, 0, float(v)) for k, v in measured.items()] for measured in history]

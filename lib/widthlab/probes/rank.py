@@ -41,10 +41,10 @@ class Rank:
     ) -> dict[str, Any]:
         """Return two numbers for each hidden layer."""
         del initial, loss
-        seen = model.features(data.x_train[: self.inputs])
+        signals = model.features(data.x_train[: self.inputs])
         return {
-            "pre_rank": jnp.stack([numerical_rank(h) for h in seen.preactivations]),
-            "rank": jnp.stack([numerical_rank(x) for x in seen.activations]),
+            "pre_rank": jnp.stack([numerical_rank(h) for h in signals.preactivations]),
+            "rank": jnp.stack([numerical_rank(x) for x in signals.activations]),
         }
 
     def rows(self, history: Sequence[Any]) -> Rows:
@@ -52,10 +52,10 @@ class Rank:
         return [
             [
                 (quantity, layer, float(value))
-                for quantity, values in seen.items()
+                for quantity, values in measured.items()
                 for layer, value in enumerate(values, 1)
             ]
-            for seen in history
+            for measured in history
         ]
 
 

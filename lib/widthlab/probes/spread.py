@@ -67,22 +67,22 @@ class Spread:
     ) -> dict[str, Any]:
         """Return standard deviations and root mean squares."""
         del loss
-        seen = model.features(data.x_train[: self.inputs])
+        signals = model.features(data.x_train[: self.inputs])
         # A matrix's multiplier is in both parts of the ratio.
         updates = [
             now.kernel[...] - start.kernel[...]
             for now, start in zip(model.layers, initial.layers, strict=True)
         ]
         return {
-            "pre_": tuple(map(_moments, seen.preactivations)),
-            "": tuple(map(_moments, seen.activations)),
-            "output": _over_inputs(scaled(seen.output)[0]),
+            "pre_": tuple(map(_moments, signals.preactivations)),
+            "": tuple(map(_moments, signals.activations)),
+            "output": _over_inputs(scaled(signals.output)[0]),
             "update": tuple(_over_all(scaled(u)[0]) for u in updates),
         }
 
     def rows(self, history: Sequence[Any]) -> Rows:
         """Return the ratios that are defined, and the means."""
-        return [list(_rows_at(seen)) for seen in history]
+        return [list(_rows_at(measured)) for measured in history]
 
 
 def _moments(features: Float[Array, "inputs width"]) -> Moments:
@@ -100,14 +100,14 @@ def _over_all(values: Float[Array, "fan_in fan_out"]) -> Ratio:
     return Ratio(jnp.std(values), jnp.sqrt(jnp.mean(values**2)))
 
 
-def _rows_at(seen: Any) -> Iterator[Row]:
+def _rows_at(measured: Any) -> Iterator[Row]:
     for kind in ("pre_", ""):
-        for layer, moments in enumerate(seen[kind], 1):
+        for layer, moments in enumerate(measured[kind], 1):
             yield from _ratio(f"{kind}coordinate_spread", layer, moments.coordinates)
             yield from _ratio(f"{kind}input_spread", layer, moments.inputs)
             yield f"{kind}coordinate_mean", layer, float(moments.mean)
-    yield from _ratio("output_input_spread", 0, seen["output"])
-    for layer, ratio in enumerate(seen["update"], 1):
+    yield from _ratio("output_input_spread", 0, measured["output"])
+    for layer, ratio in enumerate(measured["update"], 1):
         yield from _ratio("update_spread", layer, ratio)
 
 

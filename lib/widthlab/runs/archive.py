@@ -85,8 +85,8 @@ class Archive:
     def select(self, wanted: Iterable[Spec]) -> list[Record]:
         """Return what `find` finds, in the order of the specifications."""
         specs = list(wanted)
-        found = self.find(specs)
-        return [found[spec] for spec in specs if spec in found]
+        by_spec = self.find(specs)
+        return [by_spec[spec] for spec in specs if spec in by_spec]
 
     def add(self, *records: Record) -> None:
         """Write records beside those that are there, or in their place."""

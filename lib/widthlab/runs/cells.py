@@ -120,5 +120,5 @@ def _smaller(piece: Cell, error: Exception) -> list[Cell]:
 
 def _size(spec: Spec) -> str:
     sizes = (f"{n} {spec.columns[n]}" for n in ("width", "depth") if n in spec.columns)
-    found = " and ".join(sizes)
-    return f" of {found}" if found else ""
+    named = " and ".join(sizes)
+    return f" of {named}" if named else ""

@@ -101,19 +101,19 @@ def _record(spec: Computed) -> Record:
 def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
     if hasattr(rows, "columns"):
         return {str(name): rows[name].tolist() for name in rows.columns}
-    found = list(rows)
-    if not all(isinstance(row, Mapping) for row in found) or not found:
+    given = list(rows)
+    if not all(isinstance(row, Mapping) for row in given) or not given:
         raise TypeError(
             f"{type(spec).__name__}.run() returned {type(rows).__name__}; it returns a "
             "table, or at least one row as a mapping from column to value"
         )
-    names = list(found[0])
-    if odd := next((row for row in found if list(row) != names), None):
+    names = list(given[0])
+    if odd := next((row for row in given if list(row) != names), None):
         raise ValueError(
             f"rows of {type(spec).__name__}.run() have the columns {names} and "
             f"{list(odd)}; all have the same"
         )
-    return {name: [_plain(row[name]) for row in found] for name in names}
+    return {name: [_plain(row[name]) for row in given] for name in names}
 
 
 def _plain(value: Any) -> Any:

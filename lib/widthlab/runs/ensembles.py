@@ -49,13 +49,13 @@ def first_rates(experiments: Iterable[Experiment]) -> pd.DataFrame:
 
 def _first_rates(spec: Experiment) -> Calibrated:
     data = _arrays(spec.data.load())
-    found = _calibrated([spec], data)[1][0]
-    if found is None:
+    rates = _calibrated([spec], data)[1][0]
+    if rates is None:
         raise ValueError(
             f"first_lr is {spec.first_lr!r}; only runs with a Calibration have rates "
             "to find"
         )
-    return found
+    return rates
 
 
 def _arrays(loaded: Any) -> Data:
@@ -134,13 +134,15 @@ def _record(
         rows += rates.rows()
     for probe in spec.probes:
         history = [
-            jax.tree.map(lambda v: v[member], seen[probe.name])
-            for seen in trained.observations
+            jax.tree.map(lambda v: v[member], observed[probe.name])
+            for observed in trained.observations
         ]
         with np.errstate(over="ignore", invalid="ignore"):  # a run about to diverge
-            found_at = probe.rows(history)
-        for step, found in zip(spec.checkpoints, found_at, strict=True):
-            rows += [(step, layer, quantity, value) for quantity, layer, value in found]
+            rows_at = probe.rows(history)
+        for step, measured in zip(spec.checkpoints, rows_at, strict=True):
+            rows += [
+                (step, layer, quantity, value) for quantity, layer, value in measured
+            ]
     steps, layers, quantities, values = map(list, zip(*rows, strict=True))
     return Record(
         spec=spec,

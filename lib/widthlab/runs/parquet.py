@@ -49,12 +49,12 @@ def read(path: Path) -> dict[str, dict[str, list[Any]]]:
     Columns of other runs are there too, empty; the caller knows its own.
     """
     table = pq.read_table(path).combine_chunks()
-    found: dict[str, dict[str, list[Any]]] = {}
+    by_run: dict[str, dict[str, list[Any]]] = {}
     runs = table[_RUN].to_pylist()
     start = 0
     for end in range(1, len(runs) + 1):
         if end == len(runs) or runs[end] != runs[start]:
             rows = table.slice(start, end - start).drop_columns([_RUN])
-            found[runs[start]] = rows.to_pydict()
+            by_run[runs[start]] = rows.to_pydict()
             start = end
-    return found
+    return by_run

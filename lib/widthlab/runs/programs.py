@@ -42,11 +42,11 @@ def program_hash(function: Callable[..., Any], *arguments: Any) -> str:
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     # Without colours, which JAX writes into the text in a notebook and nowhere else.
     text = closed.pretty_print(use_color=False)
-    found = hashlib.sha256(_ADDRESS.sub("", text).encode())
-    found.update(str(jax.tree.structure(shapes)).encode())
+    hashed = hashlib.sha256(_ADDRESS.sub("", text).encode())
+    hashed.update(str(jax.tree.structure(shapes)).encode())
     for constant in _constants(closed):
-        found.update(array_hash(constant).encode())
-    return found.hexdigest()
+        hashed.update(array_hash(constant).encode())
+    return hashed.hexdigest()
 
 
 def array_hash(array: Any) -> str:

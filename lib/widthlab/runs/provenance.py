@@ -28,9 +28,9 @@ def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
 
 def numeric_modules() -> tuple[Path, ...]:
     """Source files of widthlab that influence the numbers in a record, sorted."""
-    found = (_ROOT / place for place in _NUMERIC)
+    places = (_ROOT / place for place in _NUMERIC)
     files = (
-        file for at in found for file in ([at] if at.is_file() else at.rglob("*.py"))
+        file for at in places for file in ([at] if at.is_file() else at.rglob("*.py"))
     )
     return tuple(sorted(files, key=lambda file: file.relative_to(_ROOT).parts))
 

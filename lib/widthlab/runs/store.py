@@ -168,9 +168,9 @@ def _open_envelope(raw: bytes, key: str) -> dict[str, Any]:
     if envelope.get("key") != key:
         raise ValueError(f"the record inside is {envelope.get('key')!r}")
     payload = envelope.get("payload")
-    found = hashlib.sha256(_dumps(payload).encode()).hexdigest()
-    if not isinstance(payload, dict) or found != envelope.get("sha256"):
-        raise ValueError(f"expected sha256 {envelope.get('sha256')}, found {found}")
+    sha256 = hashlib.sha256(_dumps(payload).encode()).hexdigest()
+    if not isinstance(payload, dict) or sha256 != envelope.get("sha256"):
+        raise ValueError(f"expected sha256 {envelope.get('sha256')}, found {sha256}")
     return payload
 
 

@@ -135,9 +135,9 @@ def calibrate_members(
     Returns:
         The members with their rates, and what was found for each that has a rule.
     """
-    found: list[Calibrated | None] = [None] * len(rules)
+    calibrated: list[Calibrated | None] = [None] * len(rules)
     if not any(rules):
-        return members, found
+        return members, calibrated
     first_lr = np.array(members.scales.first_lr)
     layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
     one = compiled(_calibrate_one, jax.default_backend(), static=(0, 1), brief=True)
@@ -148,10 +148,12 @@ def calibrate_members(
                 scales = Scales(*(jnp.asarray(v[index]) for v in members.scales))
                 base = jnp.asarray(lr, plan.dtype)
                 batches = _batches(plan, key, data)
-                seen = one(plan, rule, key, scales, base, *batches)
-                found[index] = Calibrated(*map(np.asarray, seen))
-                first_lr[index] *= np.asarray(seen.lr)[layers] / lr
-    return members._replace(scales=members.scales._replace(first_lr=first_lr)), found
+                rates = one(plan, rule, key, scales, base, *batches)
+                calibrated[index] = Calibrated(*map(np.asarray, rates))
+                first_lr[index] *= np.asarray(rates.lr)[layers] / lr
+    return members._replace(
+        scales=members.scales._replace(first_lr=first_lr)
+    ), calibrated
 
 
 def draw(size: int, train_size: int, key: Any) -> np.ndarray:
@@ -221,9 +223,9 @@ def rate_rows(rows: Iterable[tuple[Any, Calibrated]]) -> pd.DataFrame:
     columns = ["parametrization", "activation", "depth", "width", "seed"]
     columns += ["layer", "lr", "uncapped", "capped"]
     out = []
-    for spec, found in rows:
+    for spec, rates in rows:
         run = (spec.table.name, spec.activation, spec.depth, spec.width, spec.seed)
-        pairs = zip(map(float, found.lr), map(float, found.uncapped), strict=True)
+        pairs = zip(map(float, rates.lr), map(float, rates.uncapped), strict=True)
         for layer, (lr, uncapped) in enumerate(pairs, 1):
             out.append((*run, layer, lr, uncapped, uncapped > lr))
     return pd.DataFrame(out, columns=columns)

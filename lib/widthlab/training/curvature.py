@@ -168,15 +168,15 @@ def _ritz(product: Product, start: Any, products: int, lanczos: Callable) -> _Ri
     flat, unravel = ravel_pytree(start)
     size = jnp.max(jnp.abs(flat))
     flat = jnp.where(size > 0, flat / size, jnp.ones_like(flat))
-    found = lanczos(
+    krylov = lanczos(
         lambda v: ravel_pytree(product(unravel(v)))[0], flat, min(products, flat.size)
     )
-    kept = _before_breakdown(found.basis)
-    values, weights = _spectrum(found.small, kept)
-    basis = jnp.where(kept[:, None], found.basis, jnp.zeros_like(found.basis))
+    kept = _before_breakdown(krylov.basis)
+    values, weights = _spectrum(krylov.small, kept)
+    basis = jnp.where(kept[:, None], krylov.basis, jnp.zeros_like(krylov.basis))
     vector = weights[:, -1] @ basis
-    last = found.filled - 1
-    norm = found.beyond * jnp.abs(weights[last, -1])
+    last = krylov.filled - 1
+    norm = krylov.beyond * jnp.abs(weights[last, -1])
     residual = jnp.where(kept[last], norm, jnp.zeros_like(norm))
     gap = values[-1] - values[-2] if len(values) > 1 else jnp.zeros_like(norm)
     error = jnp.where(residual < gap, residual**2 / gap, residual)
@@ -185,9 +185,11 @@ def _ritz(product: Product, start: Any, products: int, lanczos: Callable) -> _Ri
 
 
 def _orthogonalised(product: Product, start: Float[Array, " n"], steps: int) -> _Krylov:
-    found = decomp.tridiag_sym(steps, custom_vjp=False)(product, start)
-    beyond = jnp.linalg.norm(found.residual)
-    return _Krylov(jnp.asarray(found.Q_tall), jnp.asarray(found.J_small), beyond, steps)
+    tridiagonal = decomp.tridiag_sym(steps, custom_vjp=False)(product, start)
+    beyond = jnp.linalg.norm(tridiagonal.residual)
+    return _Krylov(
+        jnp.asarray(tridiagonal.Q_tall), jnp.asarray(tridiagonal.J_small), beyond, steps
+    )
 
 
 def _short(

@@ -80,8 +80,8 @@ def train(
         observations = []
         for stop in checkpoints:
             state = program.advance(state, data, jnp.int32(stop))
-            seen = program.observe(state, initial, data)
-            observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], seen))
+            observed = program.observe(state, initial, data)
+            observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], observed))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
         left = (state.losses, state.diverged_at, state.step, state.tracked)

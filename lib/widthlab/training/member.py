@@ -63,7 +63,7 @@ def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
         target=member.target,
         tracked={
             name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
-            for name, value in _seen(plan, optimizer).items()
+            for name, value in _measured(plan, optimizer).items()
         },
         stream=jax.random.fold_in(member.key, 3) if plan.stream else None,
     )
@@ -83,26 +83,26 @@ def _rule(
     return plan.optimizer.transform(lr, first_lr, retained, before, after)
 
 
-def _seen(plan: Plan, optimizer: Any) -> dict[str, Array]:
+def _measured(plan: Plan, optimizer: Any) -> dict[str, Array]:
     """Return what the rules of a plan have measured, by quantity."""
-    seen = {}
+    measured = {}
     for state in optimizer:
         if isinstance(state, CurvatureState):
             values = state.eigenvalues.items()
-            seen["lr"] = state.factor
-            seen |= {name.replace("-", "_"): value for name, value in values}
+            measured["lr"] = state.factor
+            measured |= {name.replace("-", "_"): value for name, value in values}
         elif isinstance(state, CosineState):
-            seen["cosine"] = jnp.stack(
+            measured["cosine"] = jnp.stack(
                 [state.whole, *_matrices(plan.shape, state.each)]
             )
-            seen["parameter_change"] = state.change
-    return seen
+            measured["parameter_change"] = state.change
+    return measured
 
 
 def _matrices(shape: Shape, tree: Any) -> list[Any]:
     """Return what a tree of parameters' form holds for the matrices, in order."""
-    found = jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, nnx.Variable))
-    by_place = {v.get_metadata()["tensor"]: v[...] for v in found}
+    variables = jax.tree.leaves(tree, is_leaf=lambda v: isinstance(v, nnx.Variable))
+    by_place = {v.get_metadata()["tensor"]: v[...] for v in variables}
     return [by_place[place] for place in range(shape.depth + 1)]
 
 
@@ -198,7 +198,7 @@ def _accept(
     keep = finite & ~below
     tracked = {
         name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
-        for name, new in _seen(plan, optimizer).items()
+        for name, new in _measured(plan, optimizer).items()
     }
     return state._replace(
         parameters=_where(keep, proposed, state.parameters),

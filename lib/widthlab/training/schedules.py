@@ -70,8 +70,8 @@ class Schedule:
 
     def __attrs_post_init__(self) -> None:
         """Refuse settings of a schedule that varies for one that does not."""
-        told = self.target != 1 or self.curvature != "gauss-newton"
-        if told and not self.varies:
+        is_set = self.target != 1 or self.curvature != "gauss-newton"
+        if is_set and not self.varies:
             raise ValueError(
                 "a constant schedule has no target and no curvature, given were "
                 f"{self.target} and {self.curvature!r}: set the learning rate, or "

@@ -134,15 +134,15 @@ def angle_observe(subspace_dim: int) -> Observe:
 
     def observe(one: Any, state: Any) -> dict[str, Array]:
         signs, mass, angle = _angles(one, state, subspace_dim)
-        seen = {"loss": one.loss(state)}
+        observed = {"loss": one.loss(state)}
         for name, sign, goal in (("plus", 1, 0.0), ("minus", -1, math.pi / 2)):
             share = jnp.where(sign * signs > 0, mass, 0) / len(mass)
             total = jnp.sum(share)
-            seen[f"mass_{name}"] = total
+            observed[f"mass_{name}"] = total
             squares = share @ jnp.square(angle - goal)
-            seen[f"angle_{name}"] = jnp.sqrt(squares / total)
-            seen[f"mean_{name}"] = share @ angle / total
-        return seen
+            observed[f"angle_{name}"] = jnp.sqrt(squares / total)
+            observed[f"mean_{name}"] = share @ angle / total
+        return observed
 
     return observe
 

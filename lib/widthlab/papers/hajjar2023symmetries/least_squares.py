@@ -48,8 +48,8 @@ class LeastSquares:
         r"""Return $w^*$, of least norm if there are many, and $\lambda_{\min}(C)$."""
         values, vectors = jnp.linalg.eigh(jnp.asarray(self.covariance))
         least = values[-1] * len(values) * jnp.finfo(values.dtype).eps
-        seen = values > least  # in other directions w changes no output
-        inverse = jnp.where(seen, 1 / jnp.where(seen, values, 1), 0)
+        visible = values > least  # in other directions w changes no output
+        inverse = jnp.where(visible, 1 / jnp.where(visible, values, 1), 0)
         w = vectors @ (inverse * (self.correlation @ vectors))
         return jnp.asarray(w), values[0]
 

@@ -148,8 +148,8 @@ def _check(group: Group, chi: np.ndarray) -> None:
             f"the character is {chi} for {len(group)} elements; it is 1 or -1 for each"
         )
     for one, sign in zip(group, chi, strict=True):
-        index, found = _find(one @ group, group)
-        if not found.all():
+        index, is_there = _find(one @ group, group)
+        if not is_there.all():
             raise ValueError(
                 "a product of two elements is not among the elements, so that orbits "
                 "would not be closed; complete them with `generated`"

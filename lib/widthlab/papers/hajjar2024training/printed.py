@@ -45,8 +45,8 @@ BEST = "best activation"
 def printed(images: str) -> dict[tuple[str, str], float]:
     """Return the printed accuracies on a data set by model and activation.
 
-    >>> found = printed("mnist")
-    >>> found["mup", "relu"], found["ip-bias", BEST]
+    >>> accuracies = printed("mnist")
+    >>> accuracies["mup", "relu"], accuracies["ip-bias", BEST]
     (0.954, 0.113)
     """
     every = {

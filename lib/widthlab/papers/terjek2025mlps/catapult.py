@@ -80,8 +80,8 @@ def two_variables(
             negative, or no network has such a start.
 
     Example:
-        >>> found = two_variables(0.5, 1.0, 4.0, 200, lr=np.array([1.5, 3.0]))
-        >>> (found.lr * found.curvature)[-1].round(3).tolist()
+        >>> run = two_variables(0.5, 1.0, 4.0, 200, lr=np.array([1.5, 3.0]))
+        >>> (run.lr * run.curvature)[-1].round(3).tolist()
         [1.096, 0.161]
     """
     given = lr if c is None else c
@@ -102,8 +102,8 @@ def two_variables(
         start = jnp.asarray(f0), jnp.asarray(curvature0)
         start = *start, start[0] / (start[1] * jnp.sqrt(jnp.asarray(width)))
         program = _constant if c is None else _scheduled
-        found = program(start, jnp.asarray(width), jnp.asarray(rate), steps)
-        return TwoVariables(*map(np.asarray, found))
+        solved = program(start, jnp.asarray(width), jnp.asarray(rate), steps)
+        return TwoVariables(*map(np.asarray, solved))
 
 
 _State = tuple[Array, Array, Array]

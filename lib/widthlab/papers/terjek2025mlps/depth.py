@@ -92,8 +92,8 @@ def angles(
       \theta_k \to \frac{3\pi}{2 \Delta k}.$$
 
     Example:
-        >>> found = angles(1.0, 1000, bend("relu"))
-        >>> bool(abs(found[-1] * 1000 / (3 * np.pi) - 1) < 0.03)
+        >>> angle = angles(1.0, 1000, bend("relu"))
+        >>> bool(abs(angle[-1] * 1000 / (3 * np.pi) - 1) < 0.03)
         True
     """
     theta = np.asarray(start, np.float64)
@@ -262,9 +262,9 @@ def mean_square_response(
     rates, variance = _law_of(shape, scales)
     kappa = activations.get(shape.activation).derivative_kurtosis
     law = finite_width_law if exact else one_step_law
-    found = variance * law((*shape.widths, 1), kappa, rates)
-    found[-1] *= variance
-    return found
+    response = variance * law((*shape.widths, 1), kappa, rates)
+    response[-1] *= variance
+    return response
 
 
 def _law_of(shape: Shape, scales: Scales) -> tuple[list[float], float]:
@@ -345,8 +345,8 @@ def _response(shape: Shape, scales: Scales, x: Array, key: Array) -> Array:
     graph, parameters, rest = nnx.split(model, nnx.Param, ...)
 
     def signals(parameters: Any) -> list[Array]:
-        seen = nnx.merge(graph, parameters, rest).features(x[None])
-        return [*seen.preactivations, seen.output]
+        forward = nnx.merge(graph, parameters, rest).features(x[None])
+        return [*forward.preactivations, forward.output]
 
     slopes = jax.grad(lambda parameters: signals(parameters)[-1][0, 0])(parameters)
     rates = by_tensor(parameters, scales.lr)
