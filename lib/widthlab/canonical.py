@@ -10,7 +10,7 @@ from typing import Any
 
 
 def canonical_json(obj: object) -> str:
-    """JSON text that depends on the value alone: the input of every spec hash.
+    """Return JSON text that depends on the value alone: the input of every spec hash.
 
     Keys are sorted, there is no white space, floats are written by `repr` (and -0.0 as
     0.0), fractions as "p/q", tuples as lists; an object with a `to_json` method is
@@ -28,7 +28,7 @@ def canonical_json(obj: object) -> str:
 
 
 def digest(obj: object) -> str:
-    """SHA-256, in hex, of the canonical JSON of `obj`.
+    """Return the SHA-256, in hex, of the canonical JSON of `obj`.
 
     Examples:
         >>> digest({"lr": 0.1})[:12]

@@ -112,7 +112,7 @@ class Registry(Mapping[str, Item]):
         return self._sources[name]
 
     def holds(self, name: str, item: Item) -> bool:
-        """Whether a name stands for this item, or for another with the same source."""
+        """Tell whether a name stands for this item, or for one with the same source."""
         if name not in self:
             return False
         return self[name] is item or source_sha256(item) == self.source(name)

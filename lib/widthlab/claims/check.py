@@ -98,7 +98,7 @@ class Check:
         within: float,
         estimate: Estimate | None = None,
     ) -> Self:
-        r"""A check of $|m - p| \le \delta$, with `within` for $\delta$."""
+        r"""Return a check of $|m - p| \le \delta$, with `within` for $\delta$."""
         return cls(label, quantity, "equals", predicted, within, estimate)
 
     @classmethod
@@ -110,7 +110,7 @@ class Check:
         estimate: Estimate | None = None,
         slack: float = 0.0,
     ) -> Self:
-        r"""A check of $m \le p + \delta$, with `slack` for $\delta$."""
+        r"""Return a check of $m \le p + \delta$, with `slack` for $\delta$."""
         return cls(label, quantity, "at_most", limit, slack, estimate)
 
     @classmethod
@@ -122,7 +122,7 @@ class Check:
         estimate: Estimate | None = None,
         slack: float = 0.0,
     ) -> Self:
-        r"""A check of $m \ge p - \delta$, with `slack` for $\delta$."""
+        r"""Return a check of $m \ge p - \delta$, with `slack` for $\delta$."""
         return cls(label, quantity, "at_least", limit, slack, estimate)
 
     def outcome(self, scale: float = 1.0, stretch: float = 1.0) -> Outcome:
@@ -163,7 +163,7 @@ class Check:
         return Outcome.INCONCLUSIVE
 
     def rounded(self) -> Check:
-        """The check in 4 significant digits.
+        """Return the check in 4 significant digits.
 
         Where rounding would turn an outcome (at half, full or double tolerance, or with
         the interval longer or shorter), as many more digits as keep it: the published
@@ -211,7 +211,7 @@ class Check:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """The check that `to_json` wrote."""
+        """Return the check that `to_json` wrote."""
         estimate = None
         if entry["measured"] is not None:
             low, high = entry["interval"]

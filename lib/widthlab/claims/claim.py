@@ -103,7 +103,7 @@ class Claim:
     def judge(
         self, checks: Sequence[Check], controls: Sequence[Check] = ()
     ) -> Judgement:
-        """Verdict on the claim from its checks and negative controls.
+        """Return the verdict on the claim from its checks and negative controls.
 
         Args:
             checks: The headline check first.
@@ -173,11 +173,11 @@ class Judgement:
         return Verdict.PARTLY
 
     def passed(self, scale: float = 1.0) -> int:
-        """How many checks pass with every tolerance multiplied by `scale`."""
+        """Return how many checks pass with every tolerance multiplied by `scale`."""
         return _tally(self.checks, scale)[Outcome.PASS]
 
     def unmeasured(self, tier: str) -> Self:
-        """The same claim in another tier, with the same checks, not measured yet.
+        """Return the claim in another tier, with the same checks, not measured yet.
 
         Controls are left out: they are chosen when there is something to judge.
         """
@@ -185,7 +185,7 @@ class Judgement:
         return type(self)(attrs.evolve(self.claim, tier=tier), checks)
 
     def line(self) -> str:
-        """The one line a chapter prints and nbval compares: the verdict, nothing else.
+        """Return the line a chapter prints and nbval compares: the verdict alone.
 
         How many checks pass, and by how much, is not in it: on another processor a
         check may come out otherwise without turning the verdict.
@@ -202,7 +202,7 @@ class Judgement:
         return f"{self.claim.id}{tier} {self.verdict.value}"
 
     def control_line(self) -> str:
-        """What became of the negative controls, in one line."""
+        """Return what became of the negative controls, in one line."""
         if not self.controls:
             return "no control"
         tally, total = _tally(self.controls), len(self.controls)
@@ -219,7 +219,7 @@ class Judgement:
         return f"control fails as it must {tally[Outcome.FAIL]}/{total}{tail}"
 
     def measurements(self) -> pd.DataFrame:
-        """Measured digits, check by check (for cells that nbval does not compare)."""
+        """Return what was measured, check by check, for cells that nbval ignores."""
         import pandas as pd
 
         rows = [
@@ -241,7 +241,7 @@ class Judgement:
         return pd.DataFrame(rows)
 
     def to_json(self) -> dict[str, Any]:
-        """The claim's object in results/claims.json."""
+        """Return the claim's object in results/claims.json."""
         headline = self.checks[0].to_json()
         return {
             **attrs.asdict(self.claim),
@@ -265,7 +265,7 @@ class Judgement:
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Self:
-        """The judgement that `to_json` wrote.
+        """Return the judgement that `to_json` wrote.
 
         Raises:
             ClaimError: A key is missing or unknown, or the stored verdict is not the

@@ -61,7 +61,7 @@ class Estimate:
 
 
 def exact(value: float) -> Estimate:
-    """A number without seed spread: a count, or an identity checked to rounding.
+    """Return a number without seed spread: a count, or an identity checked to rounding.
 
     >>> exact(1)
     Estimate(value=1.0, low=1.0, high=1.0, seeds=0)
@@ -70,7 +70,7 @@ def exact(value: float) -> Estimate:
 
 
 def mean(values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95) -> Estimate:
-    r"""Mean over seeds with Student's interval.
+    r"""Return the mean over seeds with Student's interval.
 
     $$\bar y \pm t_{n-1}\, s / \sqrt n$$
 
@@ -91,7 +91,7 @@ def mean(values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95) -> Est
 
 
 def extent(values_by_seed: Iterable[float]) -> Estimate:
-    """The mean with the whole range over seeds as its interval.
+    """Return the mean with the whole range over seeds as its interval.
 
     For limits that every single run must reach, such as numerical zero: a check on it
     passes only if the worst seed does.
@@ -108,7 +108,7 @@ def extent(values_by_seed: Iterable[float]) -> Estimate:
 def geometric_mean(
     values_by_seed: Iterable[SupportsFloat], *, level: float = 0.95
 ) -> Estimate:
-    r"""Geometric mean over seeds; the interval is Student's for the mean log.
+    r"""Return the geometric mean over seeds, with Student's interval for the mean log.
 
     $$\exp\big(\overline{\log y} \pm t_{n-1}\, s_{\log y} / \sqrt n\big)$$
 
@@ -130,7 +130,7 @@ def ratio(
     *,
     level: float = 0.95,
 ) -> Estimate:
-    r"""Ratio of two geometric means over independent seeds, with Welch's interval.
+    r"""Return the ratio of geometric means over independent seeds; Welch's interval.
 
     $$\exp\Big(\overline{\log y} - \overline{\log x}
       \pm t_\nu \big(s_{\log y}^2 / n_y + s_{\log x}^2 / n_x\big)^{1/2}\Big)$$

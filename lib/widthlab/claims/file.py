@@ -34,7 +34,7 @@ class ClaimsFile:
         self.path = Path(chosen)
 
     def read(self) -> list[Judgement]:
-        """Every stored judgement; none if the file does not exist.
+        """Return every stored judgement; none if the file does not exist.
 
         Raises:
             ClaimError: The file is not what `update` writes.
@@ -82,7 +82,7 @@ class Difference:
 
 
 def compare(old: Iterable[Judgement], new: Iterable[Judgement]) -> list[Difference]:
-    """Claims whose verdicts differ between two sets, in order of id and tier."""
+    """Return claims whose verdicts differ between two sets, in order of id and tier."""
     before, after = _by_key(old), _by_key(new)
     differences = []
     for key in sorted(before.keys() | after.keys(), key=_order):
@@ -95,7 +95,7 @@ def compare(old: Iterable[Judgement], new: Iterable[Judgement]) -> list[Differen
 
 
 def markdown_row(cells: Iterable[str]) -> str:
-    r"""A row of a Markdown table; bars and line breaks in a cell do not end it.
+    r"""Return a row of a Markdown table; bars and line breaks in a cell do not end it.
 
     >>> print(markdown_row(["|x_H|", "two  words"]))
     | \|x_H\| | two words |

@@ -18,7 +18,7 @@ def slopes(
     by: str | Sequence[str] = ("parametrization", "layer"),
     **where: Any,
 ) -> dict[Any, Estimate]:
-    """Slope against width of a quantity, for each group of runs.
+    """Return the slope against width of a quantity, for each group of runs.
 
     Args:
         frame: Table in long form, as `widthlab.frame` returns.
@@ -42,7 +42,7 @@ def slopes(
 def means(
     frame: pd.DataFrame, quantity: str, by: str | Sequence[str], **where: Any
 ) -> dict[Any, Estimate]:
-    """Mean over seeds of a quantity, for each group of runs; as `slopes`."""
+    """Return the mean over seeds of a quantity, for each group of runs; as `slopes`."""
     return {
         key: mean(rows["value"]) for key, rows in _groups(frame, quantity, by, where)
     }
@@ -51,7 +51,7 @@ def means(
 def extents(
     frame: pd.DataFrame, quantity: str, by: str | Sequence[str], **where: Any
 ) -> dict[Any, Estimate]:
-    """Mean and range over seeds of a quantity, for each group of runs; as `slopes`.
+    """Return mean and range over seeds of a quantity, by group of runs; as `slopes`.
 
     Of a group with a single run it is that run's number, which has no spread.
     """

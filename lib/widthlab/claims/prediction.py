@@ -94,7 +94,7 @@ class Prediction:
             raise ClaimError(f"nothing is predicted for {self.quantity!r}")
 
     def bound(self, case: Any = None) -> Bound:
-        """What is predicted for a case; of the only bound, for any.
+        """Return what is predicted for a case; of the only bound, for any.
 
         Raises:
             ClaimError: No such case, or none is named and there are several.
@@ -110,7 +110,7 @@ class Prediction:
         return expected if isinstance(expected, Bound) else equals(expected)
 
     def check(self, label: str, estimate: Estimate | None, case: Any = None) -> Check:
-        """One measurement judged as this prediction has it for a case.
+        """Judge one measurement as this prediction has it for a case.
 
         Args:
             label: What was measured.
@@ -129,7 +129,7 @@ class Prediction:
         label: str | Callable[[Any], str] = "{}",
         names: Mapping[Any, str] | None = None,
     ) -> list[Check]:
-        """One check for each case, in their order; of one bound, for each estimate.
+        """Return a check for each case, in order; of one bound, for each estimate.
 
         Args:
             estimates: Measurements by case; further ones are left alone.
@@ -159,7 +159,7 @@ class Prediction:
         label: str | Callable[[Any], str] = "{}",
         names: Mapping[Any, str] | None = None,
     ) -> list[Check]:
-        """Measurements judged as if they were of other cases, which must not pass.
+        """Judge measurements as if they were of other cases, which must not pass.
 
         Args:
             estimates: Measurements by case.
@@ -176,7 +176,7 @@ class Prediction:
         ]
 
     def each(self, *values: Any) -> Prediction:
-        """The same for several values of one more part of the case, such as arms.
+        """Return it for several values of one more part of the case, such as arms.
 
         >>> Prediction("slope", {("mup", 2): 0.0}).each("live", "paper").expected
         {('mup', 2, 'live'): 0.0, ('mup', 2, 'paper'): 0.0}
@@ -194,7 +194,7 @@ class Prediction:
         return Prediction(self.quantity, cases, self.within)
 
     def of(self, *series: Any) -> Prediction:
-        """What is predicted for some series: a figure may draw more than is judged.
+        """Return what it says of some series: a figure may draw more than is judged.
 
         >>> Prediction("slope", {("ip", 2): -0.5, ("mup", 2): 0.0}).of("ip").expected
         {('ip', 2): -0.5}
@@ -212,7 +212,7 @@ class Prediction:
         return Prediction(self.quantity, kept, self.within)
 
     def lines(self, names: Mapping[Any, Any] | None = None) -> dict[Any, Any]:
-        """Predicted slopes as figures draw them; where there is only a bound, no line.
+        """Return predicted slopes as figures draw them; no line where there is a bound.
 
         Args:
             names: What the figure calls a series.

@@ -31,7 +31,7 @@ def slope(
     resamples: int = 2000,
     rng_seed: int = 0,
 ) -> Estimate:
-    r"""Exponent of a power law in width: log-log slope with an interval from seeds.
+    r"""Return the log-log slope of a power law in width, with an interval from seeds.
 
     The point estimate is the least-squares slope of the seed means of $y = \log$ value
     on $x = \log$ width, each width counted once:

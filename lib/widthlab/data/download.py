@@ -108,7 +108,7 @@ _CIFAR_ROWS, _CIFAR_BYTES = 10_000, 1 + 3 * 32 * 32
 
 
 def data_folder() -> Path:
-    """Folder of downloaded data: that of `DATA_VARIABLE`, else the user's cache."""
+    """Return the folder of downloads, `DATA_VARIABLE` or in the user's cache."""
     if given := os.environ.get(DATA_VARIABLE):
         return Path(given).expanduser().absolute()
     import pooch
@@ -138,7 +138,7 @@ def load_downloaded(name: str) -> Raw:
 
 
 def fetch(file: RemoteFile) -> bytes:
-    """Verified content of a file, from the data folder or else from its homes.
+    """Return a file's verified content, from the data folder or else from its homes.
 
     Raises:
         DataError: If the file is there but wrong, or is missing and no home gave it.
@@ -192,7 +192,7 @@ def _download_verified(
 
 
 def read_verified(file: RemoteFile, path: Path) -> bytes:
-    """Content of `path` if it is what `file` names.
+    """Return the content of `path` if it is what `file` names.
 
     Raises:
         DataError: If the file cannot be read or decoded, or its hash differs.

@@ -174,7 +174,7 @@ def _blocks(x: np.ndarray) -> list[np.ndarray]:
 def encode_targets(
     labels: Integer[np.ndarray, " n"], k: int, kind: str
 ) -> Shaped[np.ndarray, "n ..."]:
-    """Class indices as the targets a `DataSpec` names.
+    """Return the class indices as the targets a `DataSpec` names.
 
     Examples:
         >>> encode_targets(np.array([1, 0]), 2, "centred-one-hot").tolist()

@@ -39,7 +39,7 @@ class Raw:
 
 
 def stable_order(count: int, tag: str) -> Integer[np.ndarray, " n"]:
-    """A fixed permutation of `range(count)`: indices sorted by SHA-256 of "tag/index".
+    """Permute `range(count)` in a fixed way: indices sorted by SHA-256 of "tag/index".
 
     Random generators may change their streams between versions; this cannot.
 
@@ -54,7 +54,7 @@ def stable_order(count: int, tag: str) -> Integer[np.ndarray, " n"]:
 def balanced_order(
     labels: Integer[np.ndarray, " n"], tag: str
 ) -> Integer[np.ndarray, " n"]:
-    """A fixed order whose every prefix is as class-balanced as the labels allow.
+    """Return a fixed order whose every prefix is as class-balanced as the labels allow.
 
     Within a class the order is `stable_order`'s; the classes then take turns.
 
@@ -73,7 +73,7 @@ def balanced_order(
 
 
 def content_sha256(*arrays: np.ndarray) -> str:
-    """SHA-256 over dtype, shape and bytes of arrays, little-endian."""
+    """Return the SHA-256 over dtype, shape and bytes of arrays, little-endian."""
     digest = hashlib.sha256()
     for array in arrays:
         portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))

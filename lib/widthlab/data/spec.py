@@ -138,11 +138,11 @@ class DataSpec:
         return SOURCES, self.name
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as a plain dictionary."""
+        """Return all fields as a plain dictionary."""
         return attrs.asdict(self)
 
     def changed(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, without the name.
+        """Return the fields that differ from their defaults, without the name.
 
         Examples:
             >>> DataSpec("digits", n_train=100).changed()
@@ -155,7 +155,7 @@ class DataSpec:
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "DataSpec":
-        """The inverse of `to_json`.
+        """Read what `to_json` wrote.
 
         Raises:
             ValueError: If a field is unknown or the name is missing.

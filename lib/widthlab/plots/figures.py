@@ -41,7 +41,7 @@ def against_width(
     legend: bool = True,
     floor: float | None = None,
 ) -> int:
-    """Geometric mean over seeds against width, both axes logarithmic.
+    """Draw the geometric mean over seeds against width, both axes logarithmic.
 
     Bars are the 95% interval of the mean. A predicted slope is a dashed line in its
     series' colour through the geometric middle of that series: theory fixes the slope
@@ -121,7 +121,7 @@ def small_multiples(
     share_y: bool = True,
     **options: Any,
 ) -> Figure:
-    """One panel per value of a column, with one legend underneath.
+    """Draw one panel per value of a column, with one legend underneath.
 
     Args:
         frame: Rows as for `draw`, with the column `panels`.
@@ -192,7 +192,7 @@ def against_step(
     title: str | None = None,
     legend: bool = True,
 ) -> int:
-    """Mean over seeds against training step, with a band of the 95% interval.
+    """Draw the mean over seeds against training step, with a band of the 95% interval.
 
     Args:
         ax: Where to draw.

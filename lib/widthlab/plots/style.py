@@ -133,7 +133,7 @@ def theme() -> None:
 
 
 def look(key: Hashable, index: int) -> dict[str, Any]:
-    """Colour and marker of a series, the same in every figure."""
+    """Return the colour and marker of a series, the same in every figure."""
     if isinstance(key, str) and key in COLOURS:
         return {"color": COLOURS[key], "marker": MARKERS[key]}
     markers = [*MARKERS.values()]
@@ -166,7 +166,7 @@ def show(fig: Figure) -> None:
 
 
 def missing_alt(notebook: Mapping[str, Any]) -> list[str]:
-    """Cells of a notebook (its JSON) whose figure lacks alt text, as readable lines.
+    """List the cells of a notebook (its JSON) whose figure lacks alt text, in words.
 
     >>> cell = {"cell_type": "code", "source": "plots.show(fig)", "metadata": {},
     ...         "outputs": [{"data": {"image/png": ""}}]}

@@ -15,7 +15,7 @@ def grid(
     of: Callable[..., Any] = Experiment,
     **fixed: Any,
 ) -> list[Any]:
-    """Every combination of the axes' values, the last axis fastest.
+    """Return every combination of the axes' values, the last axis fastest.
 
     Args:
         axes: values of each field that varies. A tuple of fields takes tuples of

@@ -27,7 +27,7 @@ def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
 
 
 def numeric_modules() -> tuple[Path, ...]:
-    """Source files of widthlab that influence the numbers in a record, sorted."""
+    """Return the library's files that influence the numbers in a record, sorted."""
     places = (_ROOT / place for place in _NUMERIC)
     files = (
         file for at in places for file in ([at] if at.is_file() else at.rglob("*.py"))
@@ -36,7 +36,7 @@ def numeric_modules() -> tuple[Path, ...]:
 
 
 def code_version(files: Iterable[Path] | None = None) -> str:
-    """SHA-256 over the source text of `files`, by default `numeric_modules()`.
+    """Return the SHA-256 of the source in `files`, by default `numeric_modules()`.
 
     Read once a process. Line endings do not matter; comments do.
     """
@@ -55,7 +55,7 @@ def _source_digest(files: tuple[Path, ...] | None) -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Where and with what a record was made, as a payload.
+    """Return where and with what a record was made, as a payload.
 
     Versions of Python and packages, machine, JAX backend and device kind, git commit
     of the checkout (None outside one), code version, and the time (UTC, ISO 8601).

@@ -41,7 +41,7 @@ class Record:
         return pd.DataFrame(dict(self.columns))
 
     def series(self, quantity: str, layer: int = 0) -> np.ndarray:
-        """Values of one quantity in one layer, in order of steps."""
+        """Return the values of one quantity in one layer, in order of steps."""
         rows = self.table.query("quantity == @quantity and layer == @layer")
         return rows.sort_values("step", kind="stable")["value"].to_numpy()
 

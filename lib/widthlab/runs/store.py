@@ -75,7 +75,7 @@ class Store:
         return self._read(key) is not None
 
     def get(self, key: str) -> dict[str, Any]:
-        """Payload of a record.
+        """Return the payload of a record.
 
         Raises:
             KeyError: If there is no such record, or only a damaged one.
@@ -86,11 +86,11 @@ class Store:
         return payload
 
     def keys(self) -> list[str]:
-        """Keys of all undamaged records, sorted."""
+        """Return the keys of all undamaged records, sorted."""
         return [key for key, _ in self.items()]
 
     def items(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Key and payload of all undamaged records, sorted by key."""
+        """Yield key and payload of all undamaged records, sorted by key."""
         for path in sorted(self.path.glob("[0-9a-f][0-9a-f]/*.json")):
             if _KEY.fullmatch(path.stem):
                 payload = self._read(path.stem)
@@ -213,7 +213,7 @@ def _is_abandoned(temporary: Path) -> bool:
 
 
 def default_store() -> Store:
-    """The store in the folder of `STORE_VARIABLE`, else in the user's cache folder."""
+    """Return the store in the folder of `STORE_VARIABLE`, else in the user's cache."""
     if given := os.environ.get(STORE_VARIABLE):
         return Store(Path(given))
     import pooch

@@ -15,7 +15,7 @@ _ENDS = {"first": "min", "last": "max"}
 
 
 def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
-    """Rows of a table, by what their columns must be.
+    """Return the rows of a table, by what their columns must be.
 
     Args:
         frame: table in long form.
@@ -49,7 +49,7 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
 
 
 def paired(frame: pd.DataFrame, by: str, top: Any, bottom: Any) -> pd.DataFrame:
-    """Ratios of values that differ in one column and agree in what tells rows apart.
+    """Return ratios of values that agree in what tells rows apart, but for one column.
 
     These are the columns that vary within the numerators or within the denominators:
     width, seed and layer, say, but not a learning rate that goes with `by`. Equal seeds
@@ -100,7 +100,7 @@ def by_seed(
     by: str | tuple[str, ...] = "width",
     **columns: Any,
 ) -> pd.DataFrame:
-    """Table of one number for each seed, from the numbers of each width or other case.
+    """Return one number for each seed, from the numbers of each width or other case.
 
     Args:
         values: numbers in order of seeds, for each case.

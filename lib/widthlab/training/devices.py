@@ -82,7 +82,7 @@ _DEVICE_SHARE = 0.9
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device's memory did not suffice."""
+    """Tell whether an error says that a device's memory did not suffice."""
     refused = isinstance(error, jax.errors.JaxRuntimeError)
     return refused and "RESOURCE_EXHAUSTED" in str(error)
 

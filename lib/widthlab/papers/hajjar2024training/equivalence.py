@@ -53,7 +53,7 @@ def first_step_of(
 def gaps(
     reference: Sequence[Experiment], others: Mapping[str, Sequence[Experiment]]
 ) -> pd.DataFrame:
-    r"""Distances $|f - f_0| / |f_0|$ over inputs between the functions of runs.
+    r"""Return distances $|f - f_0| / |f_0|$ over inputs between the functions of runs.
 
     Args:
         reference: runs of $f_0$, with the probe `Outputs`.

@@ -62,7 +62,7 @@ def printed(images: str) -> dict[tuple[str, str], float]:
 def beside(
     trials: Mapping[tuple[str, str], Sequence[float] | np.ndarray], images: str
 ) -> pd.DataFrame:
-    r"""Accuracies of our trials beside the printed means.
+    r"""Return the accuracies of our trials beside the printed means.
 
     Their spread is not printed. Both samples get that of ours, so that differences come
     in units of $s\,(1 / n + 1 / 5)^{1/2}$.
