@@ -119,7 +119,7 @@ class _Weights:
         """Gain of the initial weights on a vector, which has n coordinates if wide."""
         if not wide:
             return -self.row.b
-        return (Fraction(1) if self.row.mean else HALF) - self.row.b
+        return (Fraction(1) if self.row.mean else HALF) - self.row.b  # (2)
 
     def kept(self, step: int) -> list[Fraction]:
         """Share of the initial weights that is there at a step; empty if none is."""
@@ -132,7 +132,7 @@ class _Weights:
     ) -> Fraction:
         """Entries of the update of a step, a learning rate times dh x^T."""
         c = self.first if step == 0 else self.row.c
-        return dh[self.layer - 1] + self.input(x) - c
+        return dh[self.layer - 1] + self.input(x) - c  # (1)
 
 
 def _layers(
@@ -154,7 +154,30 @@ def _layers(
 
 
 class _Recursion:
-    """Exponents of forward signals x^0..x^L, f and backward signals dh^1..dh^L, df."""
+    r"""Exponents of forward signals x^0..x^L, f and backward signals dh^1..dh^L, df.
+
+    $[v]$ is the exponent of the coordinates of $v$; a sum has the largest of its
+    terms. In effective form (a = 0) entries of $W^l_0$ have the exponent $-b$, rates of
+    step $s$ have $-c_s$, and at step $t$ there is $n^{-k}$ of $W^l_0$ left, beside the
+    updates $U^l_s$ of the steps $s < t$.
+
+    - (1) $[U^l_s] = [dh^l_s] + [x^{l-1}_s] - c_s$, a step of SGD.
+    - (2) $[W^l_0 x] = [x] - b + \frac12$ over $n$ coordinates, independent of $W^l_0$;
+      with $+ 1$ where its mean is not zero, and $+ 0$ over finitely many.
+    - (3) $[U^l_s x^{l-1}_t] = [U^l_s] + [x^{l-1}_t] + 1$ over $n$ coordinates, which
+      are correlated with $U^l_s$; with $+ 0$ over finitely many.
+    - (4) $[x^l_t] = [h^l_t] = \max\{[W^l_0 x^{l-1}_t] - k, [U^l_s x^{l-1}_t]\}$.
+    - (5) $[\Delta h^l_t] = \max\{[U^l_s x^{l-1}_t], [W^l_0 \Delta x^{l-1}_t]\}$. If
+      $W^l_0$ shrinks, the last term is $[W^l_0 x^{l-1}_0]$, or what is left if larger.
+    - (6) $[dh^{l-1}_t] = \max\{[W_0^{l\top} dh^l_t] - k, [U_s^{l\top} dh^l_t]\}$, each
+      by (2) and (3), from $[df] = 0$.
+    - (7) $[\Delta_l f] = [\Delta h^l] + [dh^l_0] + 1$, less the $k$ of layers behind:
+      what layer $l$ learns points along $dh^l_0$. Terms like (3) for the output.
+
+    With one $c$ this is the count of Tensor Programs IV (Yang and Hu 2021, Section 3,
+    Theorem 3.4). A first step of its own, means, shrinking weights and biases, whose
+    $x$ is 1, are from Hajjar, Chizat and Giraud (2024).
+    """
 
     def __init__(self, layers: list[list[_Weights]]):
         self.layers = layers
@@ -187,9 +210,9 @@ class _Recursion:
             start, learnt, carried = [], [], []
             for part in parts:
                 x = part.input(sizes)
-                kept = [x + gain for gain in self._kept(part, part.wide_in)]
+                kept = [x + gain for gain in self._kept(part, part.wide_in)]  # (2)
                 start += kept
-                learnt += [x + e + part.wide_in for e in self._updates(part)]
+                learnt += [x + e + part.wide_in for e in self._updates(part)]  # (3)
                 carried += self._carried(part, kept, moved)
             matrix = parts[0]
             aligned = [e + k for e in aligned for k in matrix.kept(len(self.updates))]
@@ -197,10 +220,10 @@ class _Recursion:
                 learnt += aligned
             elif learnt:
                 # What a layer learns points along its backward signal. To the output,
-                # its n coordinates therefore add up: no random sum with W_0 there.
+                # its n coordinates therefore add up (7): no random sum with W_0 there.
                 aligned.append(max(learnt) + self.updates[0][1][matrix.layer - 1] + 1)
-            sizes.append(max([*start, *learnt]))
-            moved.append(max([*learnt, *carried], default=None))
+            sizes.append(max([*start, *learnt]))  # (4)
+            moved.append(max([*learnt, *carried], default=None))  # (5)
         return sizes, moved
 
     def _backward_pass(self) -> list[Fraction]:
@@ -210,7 +233,7 @@ class _Recursion:
             # nothing by summing. Hidden coordinates sum as in the forward pass.
             wide = matrix.wide_out
             gains = self._kept(matrix, wide) + [e + wide for e in self._updates(matrix)]
-            sizes.insert(0, max(gains) + sizes[0])
+            sizes.insert(0, max(gains) + sizes[0])  # (6)
         return sizes
 
     def step(self) -> None:
