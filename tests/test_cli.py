@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from richregime import cli, tiers
+from richregime.chapters import find_root, read_chapters
 from test_experiment import spec
 from test_sweeps import PATH
 from widthlab.papers import hajjar2024training as setup
@@ -38,8 +40,8 @@ def book(tmp_path, monkeypatch):
 
 
 def test_every_tier_belongs_to_a_chapter():
-    root = cli.find_root(cli.Path(__file__).parent)
-    names = [chapter.name for chapter in cli.read_chapters(root)]
+    root = find_root(Path(__file__).parent)
+    names = [chapter.name for chapter in read_chapters(root)]
     assert set(tiers.setups()) <= set(names)
     assert tiers.paper_tier("04-symmetries") == []
 
@@ -152,7 +154,7 @@ def test_an_interrupt_does_not_wait_for_a_long_cell(book, tmp_path):
 
 
 def test_status_and_claims_of_the_book(capsys):
-    root = str(cli.find_root(cli.Path(__file__).parent))
+    root = str(find_root(Path(__file__).parent))
     assert cli.main(["--root", root, "status"]) == 0
     out = capsys.readouterr().out
     assert "04-symmetries" in out and "paper  no paper tier" in out

@@ -74,6 +74,20 @@ def read_chapters(root: Path) -> list[Chapter]:
     return chapters
 
 
+def chapter_named(root: Path, word: str) -> str:
+    """Return the chapter that a name, the beginning of one, or a number means.
+
+    Raises:
+        BookError: it means none, or several.
+    """
+    names = [chapter.name for chapter in read_chapters(root)]
+    number = f"{int(word):02d}-" if word.isdecimal() else word
+    chosen = [name for name in names if name.startswith(number)]
+    if len(chosen) != 1:
+        raise BookError(f"No chapter is called {word!r}; there are {', '.join(names)}.")
+    return chosen[0]
+
+
 def page_names(root: Path) -> list[str]:
     """List the pages of ``_toc.yml``, the front page first, without their suffixes."""
     import yaml
