@@ -11,6 +11,7 @@ import pytest
 from widthlab import activations, kernels
 from widthlab.model import MLP, Scales, Shape
 from widthlab.papers.terjek2025mlps import depth
+from widthlab.papers.terjek2025mlps.response import first_response
 from widthlab.parametrization import Growth, Role, get
 
 UNIT = np.array([0.6, 0.0, -0.8])
@@ -179,7 +180,7 @@ def measured(name, q, layers, table="nup", m=24, seeds=30):
     gains = (1.0, gain_of(name), gain_of(name))
     scales = shape.scales(get(table), lr=1.0, gains=gains, dtype="float64")
     keys = jax.random.split(jax.random.key(0), seeds)
-    squares = depth.first_response(shape, scales, UNIT, keys) ** 2
+    squares = first_response(shape, scales, UNIT, keys) ** 2
     assert squares.shape == (seeds, layers + 1)
     error = squares.std(axis=0, ddof=1) / math.sqrt(seeds)
     laws = [depth.mean_square_response(shape, scales, exact=e) for e in (False, True)]
@@ -257,10 +258,10 @@ def test_responses_are_derivatives():
     shape = Shape(3, (4, 6), 1, "relu", "all")
     scales = shape.scales(get("mup"), lr=0.3, bias_gains=(1.0, 2.0, 3.0))
     key = jax.random.key(5)
-    found = depth.first_response(shape, scales, UNIT, key[None])[0]
+    found = first_response(shape, scales, UNIT, key[None])[0]
     slow = scales._replace(lr=1e-6 * scales.lr)
     np.testing.assert_allclose(
-        depth.first_response(shape, slow, UNIT, key[None])[0], 1e-6 * found, rtol=1e-6
+        first_response(shape, slow, UNIT, key[None])[0], 1e-6 * found, rtol=1e-6
     )
 
     @jax.jit
@@ -324,4 +325,4 @@ def test_responses_need_one_output():
     shape = Shape(3, (4,), 2, "abs")
     scales = shape.scales(get("mup"), lr=1.0)
     with pytest.raises(ValueError, match="output_dim is 2; the response is to"):
-        depth.first_response(shape, scales, UNIT, jax.random.key(0)[None])
+        first_response(shape, scales, UNIT, jax.random.key(0)[None])

@@ -22,7 +22,8 @@ from widthlab.training.calibration import Calibration
 from widthlab.training.curvature import hessian_product
 from widthlab.training.losses import LOSSES
 from widthlab.training.optimizer import Optimizer
-from widthlab.training.schedules import Schedule, scale_by_curvature, track_cosine
+from widthlab.training.path import track_cosine
+from widthlab.training.schedules import Schedule, scale_by_curvature
 
 DATA = DataSpec(
     "digits", n_train=24, n_test=4, targets="centred-one-hot", preprocess="unit-norm"

@@ -16,6 +16,14 @@ import numpy as np
 from attrs import evolve
 
 from widthlab.claims.estimates import ClaimError, Estimate, geometric_mean, mean
+from widthlab.plots.axes import (
+    figure_of,
+    legend_only,
+    log_ticks,
+    name_above,
+    signed,
+    width_axis,
+)
 from widthlab.plots.panels import legend_below
 from widthlab.plots.panels import panels as panel_grid
 from widthlab.plots.style import COLOURS, LIMIT, PREDICTED, look
@@ -76,8 +84,8 @@ def against_width(
         label = label_of(key)
         if slopes and key in slopes:
             slope = slopes[key]
-            label += f": {_signed(slope.value)}"
-            label += f" [{_signed(slope.low)}, {_signed(slope.high)}]"
+            label += f": {signed(slope.value)}"
+            label += f" [{signed(slope.low)}, {signed(slope.high)}]"
         style = look(key, index)
         widths, estimates = _interval(points, value, "width", geometric_mean, floor)
         n = min(n, *(estimate.seeds for estimate in estimates))
@@ -95,15 +103,15 @@ def against_width(
             ax.plot(widths, line, linestyle=PREDICTED, linewidth=1.7, **joined)
     if floor is not None:
         limit(ax, floor, label="numerical zero")
-    _width_axis(ax, np.unique(frame["width"]).tolist())
+    width_axis(ax, np.unique(frame["width"]).tolist())
     ax.set_yscale("log")
-    _log_ticks(ax)
-    _name(ax, title or value)
+    log_ticks(ax)
+    name_above(ax, title or value)
     if predicted:
-        _legend_only(ax, "predicted slope", PREDICTED)
+        legend_only(ax, "predicted slope", PREDICTED)
     if legend:
         shown = "slope" if slopes else "mean"
-        legend_below(_figure(ax), _seeds(int(n), shown), columns=1 if slopes else 2)
+        legend_below(figure_of(ax), _seeds(int(n), shown), columns=1 if slopes else 2)
     return int(n)
 
 
@@ -163,7 +171,7 @@ def small_multiples(
             ax.set_xlabel("")
     for ax in drawn:
         if ax.get_yscale() == "log":
-            _log_ticks(ax)  # the shared range is known only now
+            log_ticks(ax)  # the shared range is known only now
     spare = [ax for ax in fig.axes if ax not in drawn]
     _shared_legend(fig, spare, min(seeds))
     return fig
@@ -227,12 +235,12 @@ def against_step(
         low, high = ([getattr(e, end) for e in estimates] for end in ("low", "high"))
         ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
     ax.set_xlabel("step")
-    _name(ax, title or value)
+    name_above(ax, title or value)
     if log:
         ax.set_yscale("log")
-        _log_ticks(ax)
+        log_ticks(ax)
     if legend:
-        legend_below(_figure(ax), _seeds(int(n)))
+        legend_below(figure_of(ax), _seeds(int(n)))
     return int(n)
 
 
@@ -290,69 +298,7 @@ def _interval(
     return places, estimates
 
 
-def _signed(number: float) -> str:
-    """Two decimals with a minus sign that is as wide as a plus."""
-    return f"{number:+.2f}".replace("-", "−")
-
-
 def _seeds(n: int, shown: str = "mean") -> str:
     if n == 1:
         return f"{shown}, n = 1 seed"
     return f"{shown} and 95% interval, n = {n} seeds"
-
-
-def _width_axis(ax: Axes, widths: Sequence[float]) -> None:
-    """log2 axis with the widths as plain integers."""
-    from matplotlib.ticker import (
-        FixedLocator,
-        FuncFormatter,
-        NullFormatter,
-        NullLocator,
-    )
-
-    ax.set_xscale("log", base=2)
-    # Every width has a tick, but no more than five fit in half a figure's width.
-    step = -(-len(widths) // 5)
-    ax.xaxis.set_major_locator(FixedLocator(widths[::-1][::step][::-1]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:.0f}"))
-    ax.xaxis.set_minor_locator(FixedLocator(widths) if step > 1 else NullLocator())
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    ax.set_xlabel("width n")
-
-
-def _name(ax: Axes, text: str) -> None:
-    ax.set_title(text, loc="left")
-
-
-def _log_ticks(ax: Axes) -> None:
-    """Enough labelled ticks for the range shown: 1, 2, 5 over less than two decades."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    low, high = ax.get_ylim()
-    decades = math.log10(high / low)
-    subs = (1.0, 2.0, 5.0) if decades < 2 else (1.0,)
-    if decades < 0.5:
-        subs = tuple(range(1, 10))
-    ax.yaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: _power(y)))
-    ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _power(number: float) -> str:
-    if 1e-3 < number < 1e4:
-        return f"{number:g}"
-    exponent = math.floor(math.log10(number) + 1e-9)
-    lead = round(number / 10.0**exponent)
-    factor = "" if lead == 1 else rf"{lead} \times "
-    return f"${factor}10^{{{exponent}}}$"
-
-
-def _legend_only(ax: Axes, label: str, linestyle: Any) -> None:
-    """One neutral entry for a kind of line that each series draws in its colour."""
-    ax.plot([], [], linestyle=linestyle, color="#333333", label=label)
-
-
-def _figure(ax: Axes) -> Figure:
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    return figure

@@ -7,15 +7,13 @@ and of the library's source, names the record that it leaves.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 import numpy as np
 
-from widthlab import data as data_module
 from widthlab import parametrization as parametrizations
-from widthlab import probes as probe_module
 from widthlab import registry
 from widthlab.activations import ACTIVATIONS
 from widthlab.data import DataSpec, Stream, Synthetic
@@ -34,6 +32,7 @@ from widthlab.model import ROUNDINGS, Scales, Shape
 from widthlab.parametrization import BIASES, Parametrization
 from widthlab.probes import Features
 from widthlab.probes import registry as probe_registry
+from widthlab.runs import experiment_json
 from widthlab.runs.ensembles import run_ensemble
 from widthlab.runs.provenance import record_key
 from widthlab.runs.spec import Spec
@@ -330,24 +329,7 @@ class Experiment(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """Return the specification as plain JSON values; its hash names the record."""
-        out = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
-        out["data"] = self.data.to_json()
-        out["parametrization"] = self.table.to_json()
-        out["optimizer"] = attrs.asdict(self.optimizer)
-        out["probes"] = [probe_module.to_json(p) for p in self.probes]
-        out["checkpoints"] = list(self.checkpoints)
-        out["schedule"] = attrs.asdict(self.schedule)
-        out["track"] = list(self.track)
-        out["gains"] = list(self.gains)
-        out["bias_gains"] = list(self.bias_gains)
-        if isinstance(self.first_lr, Calibration):
-            out["first_lr"] = attrs.asdict(self.first_lr)
-            out["first_lr"]["cap"] = str(self.first_lr.cap)  # JSON has no infinity
-        elif self.first_lr is not None:
-            out["first_lr"] = list(self.first_lr)
-        if plugins := self.plugins:
-            out["plugins"] = plugins
-        return out
+        return experiment_json.written(self)
 
     @classmethod
     def from_json(cls, spec: Mapping[str, Any]) -> Experiment:
@@ -358,37 +340,9 @@ class Experiment(Spec):
         Raises:
             ValueError: a plug-in is not registered here, or with other source.
         """
-        read: dict[str, Callable[[Any], Any]] = {
-            "data": data_module.from_json,
-            "parametrization": Parametrization.from_json,
-            "optimizer": lambda options: Optimizer(**options),
-            "probes": lambda probes: tuple(map(probe_module.from_json, probes)),
-            "schedule": lambda options: Schedule(**options),
-            "track": tuple,
-            "checkpoints": tuple,
-            "gains": tuple,
-            "bias_gains": tuple,
-            "first_lr": _first_lr_from_json,
-        }
-        given = dict(spec)
-        plugins = given.pop("plugins", {})
-        made = cls(**{k: read[k](v) if k in read else v for k, v in given.items()})
-        for what, source in plugins.items():
-            if made.plugins.get(what) != source:
-                raise ValueError(
-                    f"this specification was made with other source of the {what} "
-                    f"than is registered here ({source[:12]} there, "
-                    f"{made.plugins.get(what, 'none')[:12]} here)"
-                )
-        return made
+        return experiment_json.read(cls, spec)
 
     @property
     def key(self) -> str:
         """Name of the record: a hash of specification, data and library source."""
         return record_key(self.to_json(), self.data.load().sha256)
-
-
-def _first_lr_from_json(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return Calibration(**{name: float(number) for name, number in value.items()})
-    return value and tuple(value)

@@ -15,7 +15,8 @@ from widthlab.canonical import digest
 _NUMERIC = (
     *("activations.py", "canonical.py", "compilation.py", "model.py"),
     *("data", "flow", "kernels", "papers", "parametrization", "probes", "training"),
-    *("runs/cells.py", "runs/ensembles.py", "runs/experiment.py"),
+    *("runs/cells.py", "runs/ensembles.py"),
+    *("runs/experiment.py", "runs/experiment_json.py"),
 )
 _ROOT = Path(__file__).parents[1]
 

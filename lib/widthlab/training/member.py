@@ -18,12 +18,11 @@ from jaxtyping import Array
 from widthlab.model import MLP, Multiplier, Scales, Shape, by_tensor
 from widthlab.training.curvature import Product, gauss_newton_product, hessian_product
 from widthlab.training.losses import LOSSES
+from widthlab.training.path import CosineState, track_cosine
 from widthlab.training.schedules import (
-    CosineState,
     CurvatureState,
     followed_curvatures,
     scale_by_curvature,
-    track_cosine,
 )
 from widthlab.training.state import Data, Members, Plan, State
 

@@ -13,10 +13,10 @@ from widthlab import activations, parametrization
 from widthlab.data import DataSpec
 from widthlab.model import Shape
 from widthlab.papers.terjek2025mlps.depth import (
-    first_response,
     mean_square_response,
     one_step_law,
 )
+from widthlab.papers.terjek2025mlps.response import first_response
 from widthlab.parametrization import Parametrization
 from widthlab.probes import Performance
 from widthlab.runs import Computed, Experiment
