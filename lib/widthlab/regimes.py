@@ -141,6 +141,7 @@ def _layers(
     """The matrix of each layer, and its biases behind it where there are some."""
     roles = [Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT]
     with_biases = layers_with_biases(biases, len(roles))
+    # In effective form the members of an equivalence class are one and the same.
     layers = []
     for layer, role in enumerate(roles, 1):
         wide = role is not Role.INPUT, role is not Role.OUTPUT
@@ -215,6 +216,7 @@ class _Recursion:
                 learnt += [x + e + part.wide_in for e in self._updates(part)]  # (3)
                 carried += self._carried(part, kept, moved)
             matrix = parts[0]
+            # It reaches the output through what is left of the weights in between.
             aligned = [e + k for e in aligned for k in matrix.kept(len(self.updates))]
             if not matrix.wide_out:
                 learnt += aligned
@@ -238,6 +240,7 @@ class _Recursion:
 
     def step(self) -> None:
         """Take one step of gradient descent on every matrix at once."""
+        # What a step reads is kept: later products meet its updates with other signals.
         self.updates.append((self.forward, self._backward_pass()))
         self.forward, self.change = self._forward_pass()
 

@@ -74,6 +74,7 @@ class Registry(Mapping[str, Item]):
                 f"the library has a {self.kind} called {name!r}; give yours another "
                 "name"
             )
+        # By source: a cell that runs again defines the same thing as a new object.
         if name in self._own and source_sha256(item) != self.source(name):
             raise ValueError(
                 f"another {self.kind} is registered as {name!r}, and programs are "
@@ -91,6 +92,7 @@ class Registry(Mapping[str, Item]):
 
         There may be no text of the source here: a notebook's is in its kernel alone.
         """
+        # A worker outlives sweeps, and has compiled programs under the name by then.
         if self._sources.get(name, source) != source:
             raise ValueError(
                 f"this worker has used another {self.kind} called {name!r} than the "

@@ -57,10 +57,12 @@ def _text(value: Any, numbers: dict[int, int]) -> str:
         return f"{{{', '.join(': '.join(pair) for pair in pairs)}}}"
     if isinstance(value, list | tuple):
         return f"({', '.join(_text(v, numbers) for v in value)})"
+    # The order of a set differs from process to process, as hashes of strings do.
     if isinstance(value, set | frozenset):
         return f"set({', '.join(sorted(_text(v, numbers) for v in value))})"
     if name := _installed_name(value):
         return name
+    # By number and not by `id`: the order of meeting is the same in every process.
     if id(value) in numbers:
         return f"again {numbers[id(value)]}"
     numbers[id(value)] = len(numbers)
@@ -142,6 +144,8 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 def _referred(function: FunctionType) -> dict[str, Any]:
     """Return what a function takes from around it: globals, then a closure's cells."""
+    # Names by the instructions that load them: in a function's text they could be
+    # attributes, or names of its own.
     names = {
         instruction.argval
         for code in _codes(function.__code__)

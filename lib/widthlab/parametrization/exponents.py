@@ -152,6 +152,7 @@ class Exponents:
             self,
             a=self.a + theta,
             b=self.b - theta,
+            # The multiplier is in the gradient, and in what an update then does.
             c=self.c - 2 * theta,
             c_first=first and evolve(first, const=first.const - 2 * theta),
             c_adam=None if self.c_adam is None else self.c_adam - theta,
@@ -176,6 +177,7 @@ class Exponents:
         found by their text.
         """
         row = {f.name: getattr(self, f.name) for f in attrs.fields(type(self))}
+        # These hold several exponents each, and are written out below.
         del row["c_first"], row["growth"]
         out: dict[str, Any] = {k: None if v is None else str(v) for k, v in row.items()}
         first = self.c_first

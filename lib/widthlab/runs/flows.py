@@ -70,6 +70,7 @@ class FlowRun(Spec):
 
     @property
     def _structure(self) -> Any:
+        # Shapes and types decide on the program; values are in the key one by one.
         leaves, structure = jax.tree.flatten(self.flow)
         shapes = tuple((np.shape(leaf), np.asarray(leaf).dtype.str) for leaf in leaves)
         return structure, shapes, self.observe, self.dtype
@@ -82,6 +83,7 @@ class FlowRun(Spec):
     def to_json(self) -> dict[str, Any]:
         """Return the flow by the hashes of its arrays and of its programs."""
         return {
+            # A flow is a pytree of any class: there are no named fields to write out.
             "arrays": [array_hash(leaf) for leaf in jax.tree.leaves(self.flow)],
             "program": _program_hash(*self._structure),
             "times": list(self.times),
@@ -103,6 +105,7 @@ class FlowRun(Spec):
         start = time.perf_counter()
         first, method = cell[0], cell[0].method
         if isinstance(method, Descent):
+            # Steps are traced, so flows with different ones share a program.
             method = attrs.evolve(method, step=[one.method.step for one in cell])
         solved = solve_flows(
             [one.flow for one in cell],
@@ -124,6 +127,7 @@ class FlowRun(Spec):
             if part in named:
                 named[part][quantity] = array
         with precision(self.dtype):
+            # A record holds leaves alone; how they hang together is the flow's to say.
             state = jax.tree.structure(jax.eval_shape(self.flow.initial))
         final = [arrays[f"final/{i}"] for i in range(state.num_leaves)]
         status = record.provenance["status"]

@@ -42,8 +42,10 @@ def program_hash(function: Callable[..., Any], *arguments: Any) -> str:
     closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
     # Without colours, which JAX writes into the text in a notebook and nowhere else.
     text = closed.pretty_print(use_color=False)
+    # Functions inside are printed with their address, which every process has its own.
     hashed = hashlib.sha256(_ADDRESS.sub("", text).encode())
     hashed.update(str(jax.tree.structure(shapes)).encode())
+    # The text above shortens large arrays, so their content counts on its own.
     for constant in _constants(closed):
         hashed.update(array_hash(constant).encode())
     return hashed.hexdigest()

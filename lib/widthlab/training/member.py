@@ -30,6 +30,7 @@ from widthlab.training.state import Data, Members, Plan, State
 @functools.lru_cache(maxsize=128)
 def graph(shape: Shape) -> nnx.GraphDef:
     """Return the static part of the model, without weights."""
+    # Scales are traced, so any will do for the structure.
     zeros = Scales(*(jnp.zeros(len(shape.tensors)) for _ in Scales._fields))
     model = nnx.eval_shape(lambda: MLP(shape, zeros, key=jax.random.key(0)))
     return nnx.split(model)[0]
@@ -37,6 +38,8 @@ def graph(shape: Shape) -> nnx.GraphDef:
 
 def untrained(shape: Shape, scales: Scales, key: Any) -> MLP:
     """Return the network that a member with this key starts from."""
+    # A number for each use of a key: 0 weights, 1 the order of examples, 2 what a
+    # calibration sees, 3 a stream's examples.
     return MLP(shape, scales, key=jax.random.fold_in(key, 0))
 
 
@@ -72,6 +75,7 @@ def _rule(
     plan: Plan, parameters: Any, scales: Scales, target: Any
 ) -> optax.GradientTransformationExtraArgs:
     numbers = (scales.lr, scales.first_lr, scales.retained)
+    # The rule is made anew at every step, since the rates in it are traced.
     lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
     before, after = [], []
     if plan.sees_curvature:
@@ -142,6 +146,7 @@ def advance(plan: Plan, state: State, data: Data, stop: Array) -> State:
         proposed, optimizer = _propose(plan, state, grads, extra)
         return _accept(plan, state, loss, proposed, optimizer)
 
+    # Not a scan: where members take turns, one that has ended costs nothing more.
     return jax.lax.while_loop(go_on, step, state)
 
 
@@ -149,6 +154,7 @@ def _batch(plan: Plan, state: State, data: Data) -> tuple[Any, Any]:
     """Return the inputs and targets of a step."""
     if plan.stream is not None:
         assert plan.batch_size is not None
+        # From the step and not the last key: a checkpoint more changes no example.
         key = jax.random.fold_in(state.stream, state.step)
         return plan.fresh(key, plan.batch_size)
     x, y = data.x_train, data.y_train
@@ -194,6 +200,7 @@ def _accept(
     """
     finite = jnp.isfinite(loss) & _all_finite(proposed)
     below = loss < state.stop_below
+    # Below its threshold a member keeps the weights whose loss that is.
     keep = finite & ~below
     tracked = {
         name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
