@@ -61,13 +61,12 @@ def test_what_decays_is_the_loss_and_the_bound_leaves_more(solved):
     assert (curves["bound"] >= curves["rate"]).all()
 
 
-def test_a_loss_that_ended_early_is_read_where_it_ended(flows):
-    stopped = flow.solve(
-        flows, TIMES, observe=flow.progress, stop_below=0.05, dtype="float64"
-    )
+def test_a_loss_that_ended_early_is_read_where_it_ended(flows, solved):
+    share = np.sqrt(10 ** chen.left(solved).max())  # of the slower, half-way on
+    stopped = flow.solve(flows, TIMES, observe=flow.progress, stop_below=share)
     assert {run.status for run in stopped} == {"stopped"}
-    assert (np.abs(chen.left(stopped) - np.log10(0.05)) < 1).all()
-    assert len(chen.decay(stopped[0])) < len(TIMES)
+    assert (chen.left(stopped) > chen.left(solved)).all()
+    assert all(len(chen.decay(one)) < len(TIMES) for one in stopped)
 
 
 def test_equal_inputs_make_the_gram_matrix_singular_and_keep_targets(flows):
