@@ -95,7 +95,7 @@ def test_workers_of_its_own(book):
         (("run", "7"), "No chapter is called '7'; there are 02-other, 03-int"),
         (("run", "0", "--tier", "paper"), "No chapter is called '0'"),
         (("run", "2", "--tier", "paper"), "02-other has no paper tier"),
-        (("fetch", "imagenet"), "name is 'imagenet'; it must be one of mnist-5k"),
+        (("fetch", "imagenet"), "no data set is called 'imagenet'; there are mnist-5k"),
         (
             ("run", "3", "--tier", "paper", "--scheduler", "tcp://127.0.0.1:1"),
             "No scheduler answers at tcp://127.0.0.1:1",
