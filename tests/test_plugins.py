@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -195,6 +195,12 @@ class Holder:
         return self.held * x
 
 
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    func: Any
+    scale: float
+
+
 def long_table(middle):
     return pd.DataFrame({"x": [*range(100), middle, *range(100)]})
 
@@ -211,6 +217,7 @@ SQUARE, CUBE = lambda x: x**2, lambda x: x**3
         (SQUARE, CUBE),
         (with_slope(1.0), with_slope(2.0)),
         (Holder(1), Holder(2)),
+        (Scaled(helper, 1.0), Scaled(helper, 2.0)),
         (Holder(1).apply, Holder(2).apply),
         (Holder(np.arange(9999)), Holder(np.arange(9999) % 9998)),
         (long_table(0.0), long_table(1.0)),

@@ -91,15 +91,17 @@ def _parts(value: Any, numbers: dict[int, tuple[int, Any]]) -> Iterator[str]:
     elif isinstance(value, type):
         yield _text(value.__bases__, numbers)
         yield _text(dict(_body(value)), numbers)
-    elif inner := [n for n in ("__wrapped__", "fget", "func") if hasattr(value, n)]:
-        yield _text(getattr(value, inner[0]), numbers)  # jitted, cached, a property
-        if isinstance(value, jax.custom_jvp | jax.custom_vjp):
-            yield _text([getattr(value, rule, None) for rule in _RULES], numbers)
     elif dataclasses.is_dataclass(value) or attrs.has(type(value)):
         yield _text(type(value), numbers)
         kind: Any = type(value)
         fields = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
         yield _text({f.name: getattr(value, f.name) for f in fields}, numbers)
+    elif isinstance(value, functools.cached_property):
+        yield _text(value.func, numbers)
+    elif inner := [n for n in ("__wrapped__", "fget") if hasattr(value, n)]:
+        yield _text(getattr(value, inner[0]), numbers)  # jitted, cached, or a property
+        if isinstance(value, jax.custom_jvp | jax.custom_vjp):
+            yield _text([getattr(value, rule, None) for rule in _RULES], numbers)
     else:
         state = _state(value)
         yield _text(type(value), numbers)
@@ -123,10 +125,22 @@ def _installed_name(value: Any) -> str | None:
         name = getattr(value, "__qualname__", getattr(value, "__name__", None))
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
+    if module == "builtins" and _is_executed(value):
+        return None
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     packaged = {"site-packages", "dist-packages"} & {*PurePath(file).parts}
     known = module.partition(".")[0] in _INSTALLED
     return f"{module}.{name}" if known or packaged else None
+
+
+def _is_executed(value: Any) -> bool:
+    """Whether a function or class is Python's own only by name.
+
+    What `exec` defines in a namespace without a `__name__` says it is a builtin.
+    """
+    on_heap = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+    made = isinstance(value, type) and bool(value.__flags__ & on_heap)
+    return made or isinstance(value, FunctionType)
 
 
 def _source_text(value: Any) -> str | None:

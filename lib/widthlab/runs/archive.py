@@ -187,9 +187,9 @@ def _record(
     facts: dict[str, Any], rows: Mapping[str, parquet.Columns], name: str
 ) -> Record:
     # A run of no rows is not in the table.
-    there = {**rows.get(name, {}), **facts.get("columns", {})}
-    order = facts["order"]
-    columns = {column: there[column] if there else [] for column in order}
+    empty = {column: [] for column in facts["order"]}
+    there = {**rows.get(name, empty), **facts.get("columns", {})}
+    columns = {column: there[column] for column in facts["order"]}
     if _checksum(columns) != facts["sha256"]:
         raise ValueError(f"the rows of run {name} are not those that were written")
     spec = _spec(facts["kind"], facts["spec"])
