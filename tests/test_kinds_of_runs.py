@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from widthlab import flow
 from widthlab.runs import (
@@ -151,6 +152,36 @@ def test_a_flow_that_fails_is_marked_and_others_go_on(store):
     }
 
 
+def test_numbers_around_a_flow_decide_what_is_solved(store, monkeypatch):
+    """The same function object computes something else once a global has changed."""
+    monkeypatch.setitem(globals(), "SCALE", 2.0)
+    first = flow.solve([network(0)], TIMES[:2], method=STEPS, observe=scaled)
+    solve([network(0)], TIMES[:2], method=STEPS, observe=scaled, store=store)
+    monkeypatch.setitem(globals(), "SCALE", 6.0)
+    for _ in range(2):  # solved, then read
+        (again,) = solve(
+            [network(0)], TIMES[:2], method=STEPS, observe=scaled, store=store
+        )
+        np.testing.assert_allclose(
+            again.observed["loss"], 3 * first[0].observed["loss"]
+        )
+
+
+SCALE = 1.0
+STEPS = flow.Descent(0.1)
+
+
+def scaled(one, state):
+    return {"loss": SCALE * one.loss(state)}
+
+
+def test_what_cannot_be_solved_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match="must increase"):
+        FlowRun(network(0), (0.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match=r"step is \(0.1, 0.2\); one flow has one"):
+        FlowRun(network(0), tuple(TIMES), flow.Descent([0.1, 0.2]))
+
+
 def test_a_dense_solution_is_refused():
     with pytest.raises(ValueError, match="observe at more times"):
         FlowRun(network(0), tuple(TIMES), flow.Adaptive(dense=True))
@@ -164,6 +195,46 @@ def test_a_flow_goes_through_workers(store):
         records = sweep(specs, other, executor=pool, together=1)
     for one, spec, record in zip(here, specs, records, strict=True):
         same(one, spec.trajectory(record))
+
+
+IN_MAIN = """
+import dataclasses, functools, sys
+import jax, jax.numpy as jnp
+from widthlab.flow import Descent
+from widthlab.runs import FlowRun, Processes, Store, sweep
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["start"], meta_fields=["rate"]
+)
+@dataclasses.dataclass(frozen=True)
+class Decay:
+    start: float
+    rate: int
+    def initial(self):
+        return jnp.ones(2) * self.start
+    def velocity(self, state):
+        return -self.rate * state
+    def loss(self, state):
+        return jnp.sum(state**2)
+
+if __name__ == "__main__":
+    specs = [FlowRun(Decay(1.0, rate), (0.0, 1.0), Descent(0.5)) for rate in (1, 2)]
+    with Processes(1) as pool:
+        records = sweep(specs, Store(sys.argv[1]), executor=pool)
+    print([record.columns["value"] for record in records])
+"""
+
+
+def test_workers_know_the_flows_of_main(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(IN_MAIN)
+    path = os.pathsep.join(p for p in sys.path if p)
+    done = subprocess.check_output(
+        [sys.executable, script, tmp_path / "store"],
+        env=os.environ | {"PYTHONPATH": path},
+        text=True,
+    )
+    assert done.strip() == "[[2.0, 0.125], [2.0, 0.0]]"
 
 
 # --- computations of one's own -----------------------------------------------
@@ -252,6 +323,41 @@ def test_an_archive_keeps_every_kind(tmp_path, store):
         for name, array in again.arrays.items():
             np.testing.assert_array_equal(record.arrays[name], array)
     assert len(archive.records()) == 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows(Computed):
+    which: str
+
+    def run(self):
+        return ROWS[self.which]
+
+
+ROWS = {
+    "numbers": [{"value": 1.5, "run": 1}, {"value": np.nan, "run": 2}],
+    "integers": [{"value": 1}, {"value": None}],
+    "both": [{"value": 1}, {"value": 2.5}, {"value": "many"}, {"value": 2**70}],
+    "none": pd.DataFrame({"value": [], "other": []}),
+    "nested": [{"value": {"a": [1]}, "other": True}, {"value": {}, "other": 1}],
+}
+
+
+@pytest.mark.parametrize("whiches", [*([name] for name in ROWS), list(ROWS)])
+def test_an_archive_keeps_whatever_rows_there_are(tmp_path, whiches):
+    specs = [Rows(which) for which in whiches]
+    archive = Archive(tmp_path / "archive")
+    for spec in specs:
+        archive.add(run(spec, Store(tmp_path / "store")))
+    for record, spec in zip(Archive(archive.path).select(specs), specs, strict=True):
+        kept = run(spec, Store(tmp_path / "store"))
+        assert repr(dict(record.columns)) == repr(dict(kept.columns))
+
+
+def test_a_table_has_a_name_for_each_column(store, monkeypatch):
+    table = pd.DataFrame([[1, 2]], columns=["value", "value"])
+    monkeypatch.setitem(ROWS, "numbers", table)
+    with pytest.raises(ValueError, match="each has a name of its own"):
+        run(Rows("numbers"), store)
 
 
 KILLED = """

@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 from test_experiment import assert_same_runs
 from widthlab import DataSpec, Experiment, activations, data, probes, sweep
@@ -157,6 +158,108 @@ def test_a_source_without_a_text_is_what_it_does():
         exec(f"def f(x): return {text}", scope)
         found.append(source_sha256(scope["f"]))
     assert found[0] == found[1] != found[2]
+
+
+def wrapped(function, by):
+    if by == 2:
+
+        @functools.wraps(function)
+        def wrapper(x):
+            return 2 * function(x)
+    else:
+
+        @functools.wraps(function)
+        def wrapper(x):
+            return 3 * function(x)
+
+    return wrapper
+
+
+def with_slope(slope):
+    @jax.custom_jvp
+    def step(x):
+        return jnp.sign(x)
+
+    @step.defjvp
+    def rule(primals, tangents):
+        return step(*primals), slope * tangents[0]
+
+    return step
+
+
+class Holder:
+    def __init__(self, held):
+        self.held = held
+
+    def apply(self, x):
+        return self.held * x
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    func: Any
+    scale: float
+
+
+def long_table(middle):
+    return pd.DataFrame({"x": [*range(100), middle, *range(100)]})
+
+
+# fmt: off
+SQUARE, CUBE = lambda x: x**2, lambda x: x**3
+# fmt: on
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (wrapped(helper, 2), wrapped(helper, 3)),
+        (SQUARE, CUBE),
+        (with_slope(1.0), with_slope(2.0)),
+        (Holder(1), Holder(2)),
+        (Scaled(helper, 1.0), Scaled(helper, 2.0)),
+        (Holder(1).apply, Holder(2).apply),
+        (Holder(np.arange(9999)), Holder(np.arange(9999) % 9998)),
+        (long_table(0.0), long_table(1.0)),
+    ],
+)
+def test_a_source_sees_what_a_text_does_not_show(one, other):
+    assert source_sha256(one) != source_sha256(other)
+
+
+HASHED = """
+import pandas as pd
+from widthlab.source import source_sha256
+def second(x): return x
+def first(x): return second(x)
+def third(x): return second(x)
+text = {}
+exec("def f(x): return x in {'a', 'b', 'c', 'd'}", text)
+held = {first, second, third}, pd.DataFrame({"x": [1.5], "y": ["a"]}), object()
+print(source_sha256([held, text["f"]]))
+"""
+
+
+def test_a_source_is_the_same_in_every_process(tmp_path):
+    script = tmp_path / "hashed.py"
+    script.write_text(HASHED)
+    path = os.pathsep.join(p for p in sys.path if p)
+    found = {
+        subprocess.check_output(
+            [sys.executable, script],
+            env=os.environ | {"PYTHONPATH": path, "PYTHONHASHSEED": seed},
+        )
+        for seed in "123"
+    }
+    assert len(found) == 1
+
+
+def test_a_plugin_cannot_change_under_its_name(monkeypatch):
+    activations.register("mine", with_helper)
+    assert spec(activation="mine").plugins
+    monkeypatch.setitem(globals(), "FACTOR", 7.0)
+    with pytest.raises(ValueError, match="'mine' is not what it was"):
+        spec(activation="mine", width=32).to_json()
 
 
 # --- in the key ---------------------------------------------------------------

@@ -127,3 +127,19 @@ def test_numbers_of_each_seed_are_a_table():
     assert found["seed"].tolist() == [0, 1, 0]
     with pytest.raises(ValueError, match="one part for each column"):
         by_seed({"a": [1]}, by=("task", "width"))
+
+
+def test_select_finds_where_there_is_nothing():
+    rows = pd.DataFrame({"batch_size": [None, 64], "value": [1.0, 2.0]})
+    for nothing in (None, float("nan")):
+        assert select(rows, batch_size=nothing)["value"].tolist() == [1.0]
+
+
+def test_words_have_no_ends():
+    rows = pd.DataFrame({"place": ["last", "middle", "zenith"]})
+    assert select(rows, place="last")["place"].tolist() == ["last"]
+
+
+def test_by_seed_drops_no_column():
+    with pytest.raises(ValueError, match=r"\['value'\] twice"):
+        by_seed({1: [2.0]}, by="value")

@@ -32,6 +32,7 @@ class Registry(Mapping[str, Item]):
         self.builtin = MappingProxyType(dict(builtin))
         self._own: dict[str, Item] = {}
         self._sources: dict[str, str] = {}
+        self._adopted: set[str] = set()
         REGISTRIES[kind] = self
 
     def __getitem__(self, name: str) -> Item:
@@ -101,17 +102,27 @@ class Registry(Mapping[str, Item]):
             )
         if name not in self._sources:
             self._own[name], self._sources[name] = item, source
+            self._adopted.add(name)
 
     def source(self, name: str) -> str | None:
         """Return the SHA-256 of a plug-in's source; None for the library's own.
 
-        It is read once, when it is first asked for.
+        Raises:
+            ValueError: what it refers to has changed since it was first asked for.
         """
         if name not in self._own:
             return None
-        if name not in self._sources:
-            self._sources[name] = source_sha256(self._own[name])
-        return self._sources[name]
+        if name in self._adopted:
+            return self._sources[name]
+        now = source_sha256(self._own[name])
+        if self._sources.setdefault(name, now) != now:
+            raise ValueError(
+                f"the {self.kind} {name!r} is not what it was: its source, or a "
+                "function or number that it refers to, has changed since programs were "
+                "compiled under its name; register it under another, or restart the "
+                "process"
+            )
+        return now
 
     def holds(self, name: str, item: Item) -> bool:
         """Tell whether a name stands for this item, or for one with the same source."""

@@ -16,6 +16,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import PurePath
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -26,6 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+# What JAX differentiates such a function by.
+_RULES = ("jvp", "fwd", "bwd", "nondiff_argnums")
 _INSTALLED = {*sys.stdlib_module_names, "builtins", "widthlab"}
 # Methods that a decorator writes follow from the fields, and their text is not the
 # author's.
@@ -46,8 +49,11 @@ def source_sha256(item: Any) -> str:
     return hashlib.sha256(_text(item, {}).encode()).hexdigest()
 
 
-def _text(value: Any, numbers: dict[int, int]) -> str:
-    """Describe a value; `numbers` counts what was met already, so that circles end."""
+def _text(value: Any, numbers: dict[int, tuple[int, Any]]) -> str:
+    """Describe a value; `numbers` counts what was met already, so that circles end.
+
+    It holds these values, whose ids others would have once they were gone.
+    """
     if value is None or isinstance(value, bool | int | float | complex | str | bytes):
         return repr(value)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
@@ -57,19 +63,20 @@ def _text(value: Any, numbers: dict[int, int]) -> str:
         return f"{{{', '.join(': '.join(pair) for pair in pairs)}}}"
     if isinstance(value, list | tuple):
         return f"({', '.join(_text(v, numbers) for v in value)})"
-    # The order of a set differs from process to process, as hashes of strings do.
     if isinstance(value, set | frozenset):
-        return f"set({', '.join(sorted(_text(v, numbers) for v in value))})"
+        # Each by itself: the order of a set differs from process to process, as
+        # addresses and hashes of strings do.
+        return f"set({', '.join(sorted(_text(v, dict(numbers)) for v in value))})"
     if name := _installed_name(value):
         return name
     # By number and not by `id`: the order of meeting is the same in every process.
     if id(value) in numbers:
-        return f"again {numbers[id(value)]}"
-    numbers[id(value)] = len(numbers)
+        return f"again {numbers[id(value)][0]}"
+    numbers[id(value)] = len(numbers), value
     return "; ".join(_parts(value, numbers))
 
 
-def _parts(value: Any, numbers: dict[int, int]) -> Iterator[str]:
+def _parts(value: Any, numbers: dict[int, tuple[int, Any]]) -> Iterator[str]:
     """Yield the descriptions of what a function, class or object consists of."""
     if isinstance(value, ModuleType):
         yield _source_text(value) or value.__name__
@@ -78,22 +85,27 @@ def _parts(value: Any, numbers: dict[int, int]) -> Iterator[str]:
     elif isinstance(value, MethodType):
         yield _text((value.__func__, value.__self__), numbers)
     elif isinstance(value, FunctionType):
-        yield _source_text(value) or _compiled_text(value.__code__)
+        yield _function_text(value.__code__)
         yield _text((value.__defaults__, value.__kwdefaults__), numbers)
         yield _text(_referred(value), numbers)
     elif isinstance(value, type):
         yield _text(value.__bases__, numbers)
         yield _text(dict(_body(value)), numbers)
-    elif inner := [n for n in ("__wrapped__", "fget", "func") if hasattr(value, n)]:
-        yield _text(getattr(value, inner[0]), numbers)  # jitted, cached, a property
     elif dataclasses.is_dataclass(value) or attrs.has(type(value)):
         yield _text(type(value), numbers)
         kind: Any = type(value)
         fields = attrs.fields(kind) if attrs.has(kind) else dataclasses.fields(kind)
         yield _text({f.name: getattr(value, f.name) for f in fields}, numbers)
+    elif isinstance(value, functools.cached_property):
+        yield _text(value.func, numbers)
+    elif inner := [n for n in ("__wrapped__", "fget") if hasattr(value, n)]:
+        yield _text(getattr(value, inner[0]), numbers)  # jitted, cached, or a property
+        if isinstance(value, jax.custom_jvp | jax.custom_vjp):
+            yield _text([getattr(value, rule, None) for rule in _RULES], numbers)
     else:
+        state = _state(value)
         yield _text(type(value), numbers)
-        yield _ADDRESS.sub("", repr(value))
+        yield _ADDRESS.sub("", repr(value)) if state is None else _text(state, numbers)
 
 
 def _array_text(value: Any) -> str:
@@ -113,10 +125,22 @@ def _installed_name(value: Any) -> str | None:
         name = getattr(value, "__qualname__", getattr(value, "__name__", None))
     if not isinstance(module, str) or not isinstance(name, str) or "<" in name:
         return None
+    if module == "builtins" and _is_executed(value):
+        return None
     file = getattr(sys.modules.get(module), "__file__", None) or ""
     packaged = {"site-packages", "dist-packages"} & {*PurePath(file).parts}
     known = module.partition(".")[0] in _INSTALLED
     return f"{module}.{name}" if known or packaged else None
+
+
+def _is_executed(value: Any) -> bool:
+    """Whether a function or class is Python's own only by name.
+
+    What `exec` defines in a namespace without a `__name__` says it is a builtin.
+    """
+    on_heap = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+    made = isinstance(value, type) and bool(value.__flags__ & on_heap)
+    return made or isinstance(value, FunctionType)
 
 
 def _source_text(value: Any) -> str | None:
@@ -126,9 +150,39 @@ def _source_text(value: Any) -> str | None:
         return None
 
 
+def _state(value: Any) -> Any:
+    """Return what an object is rebuilt from; None where what it prints is all there is.
+
+    What it prints may leave much out. So it is what pickling takes, the class aside,
+    or the attributes of what cannot be pickled.
+    """
+    if isinstance(value, Enum):
+        return None
+    try:
+        reduced = value.__reduce_ex__(4)
+    except Exception:  # whatever a class raises that is not meant to be pickled
+        return getattr(value, "__dict__", None)
+    if isinstance(reduced, str):
+        return reduced
+    _, arguments, *rest = reduced
+    items = [list(part) if isinstance(part, Iterator) else part for part in rest]
+    return [a for a in arguments if a is not type(value)], items
+
+
+def _function_text(code: CodeType) -> str:
+    """Return a function's text: its own, not that of a function which it wraps."""
+    text = _source_text(code)
+    if text is None:
+        return _compiled_text(code)
+    # Of several in one statement, the text does not say which.
+    several = code.co_name == "<lambda>" and text.count("lambda") > 1
+    return text + _compiled_text(code) if several else text
+
+
 def _compiled_text(code: CodeType) -> str:
     """Describe code without a text, as what is typed at a prompt: by what it does."""
-    return repr([(c.co_code, c.co_names, _constants(c)) for c in _codes(code)])
+    parts = [(c.co_code, c.co_names, _constants(c)) for c in _codes(code)]
+    return _text(parts, {})
 
 
 def _constants(code: CodeType) -> list[Any]:

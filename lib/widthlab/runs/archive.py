@@ -6,11 +6,13 @@ as long as its specification means the same, whatever has changed in the code si
 `runs.parquet` holds all measurements of training in long form, one a row, and other
 kinds of runs have a table of their own beside it; `runs.json` says for each
 run what was asked for and where the numbers come from: specification, hash of the data,
-versions, device, precision, seconds, commit.
+versions, device, precision, seconds, commit. It also has the columns that a table
+cannot hold, such as numbers beside words.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -184,9 +186,10 @@ def _read(folder: Path, *stamps: int) -> dict[str, Record]:
 def _record(
     facts: dict[str, Any], rows: Mapping[str, parquet.Columns], name: str
 ) -> Record:
-    if name not in rows:
-        raise ValueError(f"run {name} has no rows")
-    columns = {column: rows[name][column] for column in facts["order"]}
+    # A run of no rows is not in the table.
+    empty = {column: [] for column in facts["order"]}
+    there = {**rows.get(name, empty), **facts.get("columns", {})}
+    columns = {column: there[column] for column in facts["order"]}
     if _checksum(columns) != facts["sha256"]:
         raise ValueError(f"the rows of run {name} are not those that were written")
     spec = _spec(facts["kind"], facts["spec"])
@@ -196,29 +199,40 @@ def _record(
 def _spec(kind: str, described: dict[str, Any]) -> Any:
     """Return the specification that JSON describes, or the description itself."""
     if kind == Experiment.kind:
-        return Experiment.from_json(described)
+        # What is not registered here makes other runs no worse.
+        with contextlib.suppress(*[ValueError] if "plugins" in described else []):
+            return Experiment.from_json(described)
     return Described(kind, described)
 
 
 def _write(folder: Path, records: Mapping[str, Record]) -> None:
     """Write all files anew, the tables first; equal records are equal files."""
     named = dict(sorted(records.items()))
-    facts = {name: _facts(record) for name, record in named.items()}
+    kinds = sorted({record.spec.kind for record in named.values()})
+    columns_of = {
+        kind: {k: r.columns for k, r in named.items() if r.spec.kind == kind}
+        for kind in kinds
+    }
+    held = {kind: parquet.held(columns) for kind, columns in columns_of.items()}
+    facts = {name: _facts(r, held[r.spec.kind]) for name, r in named.items()}
     # One run a line, for readable differences between versions.
     lines = ",\n".join(
         f"{json.dumps(name)}: {json.dumps(fact, sort_keys=True)}"
         for name, fact in facts.items()
     )
     text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
-    for kind in sorted({record.spec.kind for record in named.values()}):
-        mine = {k: r.columns for k, r in named.items() if r.spec.kind == kind}
-        write(folder / measurements_of(kind), parquet.written(mine))
+    for kind, columns in columns_of.items():
+        write(folder / measurements_of(kind), parquet.written(columns))
     write(folder / SIDECAR, text.encode())
 
 
-def _facts(record: Record) -> dict[str, Any]:
+def _facts(record: Record, held: set[str]) -> dict[str, Any]:
+    """Return all but the columns that the table holds."""
     everything = record.to_json()
-    return everything | {"sha256": _checksum(everything.pop("columns"))}
+    columns = everything.pop("columns")
+    if other := {name: v for name, v in columns.items() if name not in held}:
+        everything["columns"] = other
+    return everything | {"sha256": _checksum(columns)}
 
 
 def _checksum(columns: Mapping[str, list[Any]]) -> str:

@@ -100,6 +100,11 @@ def _record(spec: Computed) -> Record:
 
 def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
     if hasattr(rows, "columns"):
+        if len({str(name) for name in rows.columns}) < len(rows.columns):
+            raise ValueError(
+                f"{type(spec).__name__}.run() returned a table with the columns "
+                f"{[*rows.columns]}; each has a name of its own"
+            )
         return {str(name): rows[name].tolist() for name in rows.columns}
     given = list(rows)
     if not all(isinstance(row, Mapping) for row in given) or not given:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import attrs
@@ -23,6 +24,7 @@ from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
 from widthlab.runs.sweep import sweep
+from widthlab.source import source_sha256
 from widthlab.training.devices import precision
 
 
@@ -56,7 +58,14 @@ class FlowRun(Spec):
     )
 
     def __attrs_post_init__(self) -> None:
-        """Refuse what a record cannot hold."""
+        """Refuse what cannot be solved, or what a record cannot hold."""
+        if any(a >= b for a, b in itertools.pairwise(self.times)):
+            raise ValueError(f"times are {self.times}; they must increase")
+        if isinstance(self.method, Descent) and isinstance(self.method.step, tuple):
+            raise ValueError(
+                f"step is {self.method.step}; one flow has one, and each of several "
+                "is a FlowRun of its own"
+            )
         if isinstance(self.method, Adaptive) and self.method.dense:
             raise ValueError(
                 "method is Adaptive(dense=True); a whole solution is not kept in a "
@@ -85,7 +94,7 @@ class FlowRun(Spec):
         return {
             # A flow is a pytree of any class: there are no named fields to write out.
             "arrays": [array_hash(leaf) for leaf in jax.tree.leaves(self.flow)],
-            "program": _program_hash(*self._structure),
+            "program": _program_hash_of(self),
             "times": list(self.times),
             "method": type(self.method).__name__,
             "settings": attrs.asdict(self.method),
@@ -111,7 +120,7 @@ class FlowRun(Spec):
             [one.flow for one in cell],
             [one.times for one in cell],
             method=method,
-            observe=first.observe,
+            observe=_as_traced(first.observe, _program_hash_of(first)),
             stop_below=first.stop_below,
             dtype=first.dtype,
         )
@@ -142,9 +151,41 @@ class FlowRun(Spec):
         )
 
 
+def _program_hash_of(spec: FlowRun) -> str:
+    """Return a hash of what a flow computes and observes, as it stands now.
+
+    The same functions compute something else once a number around them has changed, so
+    that tracing is saved only as long as their sources are the same.
+    """
+    structure, shapes, observe, dtype = spec._structure
+    source = source_sha256([observe, *_node_types(structure)])
+    return _program_hash(structure, shapes, observe, dtype, source)
+
+
+def _node_types(structure: Any) -> Iterator[Any]:
+    """Yield the classes of a pytree, each with its static fields."""
+    if (node := structure.node_data()) is not None:
+        yield node
+    for child in structure.children():
+        yield from _node_types(child)
+
+
 @functools.lru_cache(maxsize=256)
-def _program_hash(structure: Any, shapes: Any, observe: Observe, dtype: str) -> str:
+def _as_traced(observe: Observe, program: str) -> Observe:
+    """Return `observe` anew for each program, so that no other that JAX keeps is run.
+
+    JAX finds compiled programs by the functions that they were traced from.
+    """
+    del program
+    return functools.partial(observe)
+
+
+@functools.lru_cache(maxsize=256)
+def _program_hash(
+    structure: Any, shapes: Any, observe: Observe, dtype: str, source: str
+) -> str:
     """Return a hash of what flows of one structure compute and observe."""
+    del source
 
     def everything(flow: Any) -> Any:
         state = flow.initial()

@@ -15,24 +15,44 @@ Columns = Mapping[str, list[Any]]
 _RUN = "run"
 
 
-def written(columns_of: Mapping[str, Columns]) -> bytes:
-    """Return a file with the columns of each run; equal columns give equal files.
+_TYPES = (bool, int, float, str)
 
-    Raises:
-        ValueError: a column has values of one type in one run, of another in another.
+
+def held(columns_of: Mapping[str, Columns]) -> set[str]:
+    """Return the names of columns that come back from a file as they are.
+
+    Their values are of one type in all runs, or None.
     """
+    types: dict[str, set[type | None]] = {}
+    for columns in columns_of.values():
+        for name, values in columns.items():
+            types.setdefault(name, set()).update(map(_type, values))
+    fit = {name for name, found in types.items() if len(found - {type(None)}) <= 1}
+    return {name for name in fit if None not in types[name]} - {_RUN}
+
+
+def _type(value: Any) -> type | None:
+    """Return a value's type; None if a file has none for it."""
+    if value is None:
+        return type(None)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return None
+    return next((kind for kind in _TYPES if isinstance(value, kind)), None)
+
+
+def written(columns_of: Mapping[str, Columns]) -> bytes:
+    """Return a file with those columns of each run that are `held`.
+
+    Equal columns give equal files.
+    """
+    mine = held(columns_of)
     parts = []
     for name, columns in columns_of.items():
         length = len(next(iter(columns.values()), []))
-        run = {_RUN: pa.array([name] * length).dictionary_encode()}
-        parts.append(pa.table(run | {k: _array(v) for k, v in columns.items()}))
-    try:
-        table = pa.concat_tables(parts, promote_options="default")
-    except pa.ArrowInvalid as error:
-        raise ValueError(
-            f"columns of equal names have other types in other runs ({error}); name "
-            "them apart"
-        ) from error
+        run = {_RUN: pa.array([name] * length, pa.string()).dictionary_encode()}
+        arrays = {k: _array(v) for k, v in columns.items() if k in mine}
+        parts.append(pa.table(run | arrays))
+    table = pa.concat_tables(parts, promote_options="default")
     stream = io.BytesIO()
     pq.write_table(table.unify_dictionaries(), stream, compression="zstd")
     return stream.getvalue()

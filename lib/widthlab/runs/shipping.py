@@ -6,12 +6,15 @@ worker: `cloudpickle` sends them as they are, there and back.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import importlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import cloudpickle
+import jax
 
 from widthlab.registry import REGISTRIES
 
@@ -23,12 +26,38 @@ def packed(work: Callable[[Any], Any], cell: Any) -> bytes:
         for kind, registry in REGISTRIES.items()
         for name, item in registry.own().items()
     ]
-    return cloudpickle.dumps((plugins, work, cell))
+    specs = cell if isinstance(cell, list | tuple) else []
+    flows = [spec.flow for spec in specs if hasattr(spec, "flow")]
+    return cloudpickle.dumps((plugins, _nodes(flows), work, cell))
+
+
+def _nodes(trees: Iterable[Any]) -> dict[type, tuple[list[str], list[str]]]:
+    """Return the dataclasses of pytrees, with the names of their leaves and of others.
+
+    A class that is sent as it is does not bring along that JAX knows it as a pytree.
+    """
+    found, waiting = {}, list(trees)
+    while waiting:
+        node = waiting.pop()
+        paths, _ = jax.tree_util.tree_flatten_with_path(
+            node, is_leaf=lambda part, whole=node: part is not whole
+        )
+        parts = [(path[0], part) for path, part in paths if path]
+        waiting += [part for _, part in parts]
+        named = all(isinstance(key, jax.tree_util.GetAttrKey) for key, _ in parts)
+        if parts and named and dataclasses.is_dataclass(node):
+            data = [key.name for key, _ in parts]
+            fields = [f.name for f in dataclasses.fields(node) if f.init]
+            found[type(node)] = data, [name for name in fields if name not in data]
+    return found
 
 
 def run_packed(call: bytes) -> bytes:
     """Register the plug-ins of a call, then do it; `unpacked` reads the result."""
-    plugins, work, cell = pickle.loads(call)
+    plugins, nodes, work, cell = pickle.loads(call)
+    for kind, (data, others) in nodes.items():
+        with contextlib.suppress(ValueError):  # known here already
+            jax.tree_util.register_dataclass(kind, data, others)
     for how, kind, name, item, source in plugins:
         importlib.import_module(how.rpartition(".")[0])  # has the registry
         REGISTRIES[kind].adopt(name, item, source)

@@ -20,7 +20,8 @@ def select(frame: pd.DataFrame, **where: Any) -> pd.DataFrame:
     Args:
         frame: table in long form.
         **where: for each column a value, a collection of values, or a function that
-            says of the column which rows to keep. In a column of numbers "first" and
+            says of the column which rows to keep; None, or NaN, where there is
+            nothing. In a column of numbers "first" and
             "last" are the least and the greatest that all other conditions leave.
 
     Raises:
@@ -111,7 +112,8 @@ def by_seed(
         One row for each number, with these columns, `seed` and `value`.
 
     Raises:
-        ValueError: a case does not have one part for each column.
+        ValueError: a case does not have one part for each column, or two columns have
+            one name.
 
     Example:
         >>> by_seed({64: [0.1, 0.2], 128: [0.3]}, quantity="gap").to_dict("records")[2]
@@ -119,6 +121,9 @@ def by_seed(
     """
     import pandas as pd
 
+    names = [*((by,) if isinstance(by, str) else by), *columns, "seed", "value"]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"the table would have {twice} twice; name columns apart")
     rows = [
         {**_cells(by, case), **columns, "seed": seed, "value": float(value)}
         for case, numbers in values.items()
@@ -137,7 +142,7 @@ def _cells(by: str | tuple[str, ...], case: Any) -> dict[str, Any]:
 
 
 def _is_end(column: Any, wanted: Any) -> bool:
-    return isinstance(wanted, str) and wanted in _ENDS and column.dtype != object
+    return isinstance(wanted, str) and wanted in _ENDS and column.dtype.kind in "iuf"
 
 
 def _fits(column: Any, wanted: Any) -> Any:
@@ -147,7 +152,8 @@ def _fits(column: Any, wanted: Any) -> Any:
         return wanted(column)
     if isinstance(wanted, Collection) and not isinstance(wanted, str):
         return column.isin(list(wanted))
-    return column == wanted
+    # Nothing equals NaN, which is also what pandas makes of None among numbers.
+    return column.isna() if wanted is None or wanted != wanted else column == wanted
 
 
 def _indexed(rows: Any, keys: list[str], by: str) -> pd.MultiIndex:
