@@ -283,7 +283,7 @@ def test_the_closed_conditions_agree_with_the_verdict():
             Exponents(x, y - x, c - 2 * x)
             for x, y, c in zip(a, start, rates, strict=True)
         ]
-        table = Parametrization("", "", tuple(zip(Role, rows, strict=True)))
+        table = Parametrization("drawn", "drawn", tuple(zip(Role, rows, strict=True)))
         cases.append((table, int(rng.integers(1, 7)), 6, "none"))
     seen = set()
     for (table, *_), answer in zip(cases, ask(cases), strict=True):
