@@ -1,6 +1,6 @@
 """Sphinx extension of the book's site: what its pages make from the results at build.
 
-Each module adds its own directives, nodes and scripts in a `setup` of its own.
+Each module has a `setup` of its own.
 """
 
 from importlib import import_module

@@ -7,8 +7,7 @@ any content, badges and figures too:
 - `verdict`: the scoreboard with the rows of one verdict;
 - `place`: a page, or a labelled section of one.
 
-Claims are objects of the domain: the search lists each with its statement and leads to
-its row, and other sites can link to it by its name.
+The search lists claims with their statements, and leads to their rows.
 """
 
 from typing import Any

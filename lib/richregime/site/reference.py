@@ -1,7 +1,4 @@
-"""The library's reference: stock autodoc and napoleon, for docstrings in Markdown.
-
-How those are set up is written in ``_config.yml``.
-"""
+"""The library's reference: stock autodoc, set up in _config.yml, for Markdown."""
 
 from __future__ import annotations
 
@@ -27,6 +24,8 @@ _SHOWN = str | int | float | tuple | dict
 
 def setup(app: Any) -> None:
     """Let autodoc write the library's reference, and chapters' code lead to it."""
+    # The extension that describes the commands asks for a file that there is not.
+    app.registry.css_files.remove(("custom.css", {"priority": 500}))
     app.add_autodocumenter(WrappedDocumenter)
     app.add_role_to_domain("py", "name", PyXRefRole())
     app.connect("autodoc-skip-member", _skip)
@@ -145,6 +144,8 @@ def _without_lists(app: Any, page: str, template: str, context: Any, tree: Any) 
     """
     del app, page, template, tree
     signature = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
+    used = re.compile("<summary>Expand for references to .*?</summary>")  # has a link
     plain = functools.partial(re.sub, r"<(/?)d[ld]>", r"<\1div>")
     if "body" in context:
-        context["body"] = signature.sub(lambda m: plain(m[0]), context["body"])
+        body = used.sub("<summary>Used in</summary>", context["body"])
+        context["body"] = signature.sub(lambda m: plain(m[0]), body)

@@ -3,9 +3,8 @@
     ```{scoreboard}
     ```
 
-makes a section with a table for each chapter, a row for each claim and tier;
-``{scoreboard} compact`` a list of chips that lead to these rows. All of it is in the
-page as text. A script adds the filter.
+makes a table for each chapter, a row for each claim and tier; ``{scoreboard} compact``
+a list of chips that lead to these rows. A script adds the filter to the text.
 """
 
 from collections import Counter

@@ -1,8 +1,7 @@
 """Verdict lines on the page of a chapter: each a callout with its claim's numbers.
 
-A chapter prints one line for each claim, which the tests compare at every run. On the
-page the line stands for what is known of the claim: the headline's numbers, how many
-checks pass, and what became of the controls, from ``results/claims.json``.
+A chapter prints one line for each claim. On the page it stands for what
+``results/claims.json`` knows of it: numbers, checks that pass, what became of controls.
 """
 
 from __future__ import annotations
