@@ -22,7 +22,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "test"
 CHECKS = ROOT / "results" / "checks.json"
-HTML_SECONDS = 60
+# The budget is a minute on two quiet cores, of which the build takes most; what else the
+# machine does must not fail it.
+HTML_SECONDS = 120
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 
 # What the tools print to sum up, from "12 passed, 1 skipped in 3.4s" to "0 errors".
