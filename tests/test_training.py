@@ -26,7 +26,7 @@ from widthlab.runs.experiment import Experiment
 from widthlab.training import ensemble as training
 from widthlab.training.devices import members_per_batch
 from widthlab.training.ensemble import trace_counts, train
-from widthlab.training.optimizer import Optimizer
+from widthlab.training.optimizer import Optimizer, scale_by_width
 from widthlab.training.state import Data, Members, Plan, Probe
 
 SHAPE = Shape(input_dim=8, widths=(12, 16), output_dim=3, activation="tanh")
@@ -328,7 +328,7 @@ def test_a_kept_start_leaves_updates_as_they_are_to_the_bit():
     )
     late, first = ({k: jnp.float32(rng.random()) for k in "ab"} for _ in range(2))
     for kept in (1.0, 0.25):
-        rule = training.scale_by_width(
+        rule = scale_by_width(
             late, first, {k: jnp.float32(kept) for k in "ab"}
         )
         state = rule.init(weights)
@@ -573,7 +573,8 @@ sys.path.insert(0, {tests!r})
 import jax, numpy as np
 import test_training as here
 
-assert here.training.use_all_cores() == len(jax.devices()) == 8  # as they were
+from widthlab.training.devices import use_all_cores
+assert use_all_cores() == len(jax.devices()) == 8  # as they were
 plan = here.plan(batch_size=8)
 runs = [("mup", 0.1 * (seed + 1), seed) for seed in range(11)]
 who = here.members(plan, runs)
