@@ -69,7 +69,7 @@ def test_a_record_says_what_it_is(store):
     assert facts["precision"] == "float32" and facts["wall_s"] > 0
     assert {"jax", "flax", "numpy", "python", "device", "code", "created"} <= set(facts)
     assert store.keys() == [one.key]
-    again = Record.from_json(json.loads(json.dumps(record.to_json())))
+    again = Record.from_json(json.loads(json.dumps(record.to_json())), one)
     assert again == record
 
 
@@ -149,7 +149,7 @@ def test_a_diverging_run_is_recorded(store):
     losses = table[table["quantity"] == "loss"]
     assert list(losses["step"]) == list(range(bad.diverged_at + 1))
     assert np.all(np.isfinite(losses["value"].iloc[:-1]))
-    again = Record.from_json(store.get(mad.key))
+    again = Record.from_json(store.get(mad.key), mad)
     assert again.diverged_at == bad.diverged_at
     assert set(frame([bad])["diverged_at"]) == {bad.diverged_at}
 
