@@ -328,9 +328,7 @@ def test_a_kept_start_leaves_updates_as_they_are_to_the_bit():
     )
     late, first = ({k: jnp.float32(rng.random()) for k in "ab"} for _ in range(2))
     for kept in (1.0, 0.25):
-        rule = scale_by_width(
-            late, first, {k: jnp.float32(kept) for k in "ab"}
-        )
+        rule = scale_by_width(late, first, {k: jnp.float32(kept) for k in "ab"})
         state = rule.init(weights)
         for step, rates in enumerate((first, late, late)):
             updates, state = rule.update(directions, state, weights)
