@@ -22,8 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / "_build" / "test"
 CHECKS = ROOT / "results" / "checks.json"
-# The budget is a minute on two quiet cores, of which the build takes most; what else the
-# machine does must not fail it.
+# The budget is a minute on two quiet cores, of which the build takes most; what else
+# the machine does must not fail it.
 HTML_SECONDS = 120
 NBVAL = ("--nbval", "--nbval-current-env", "--nbval-cell-timeout=900")
 
