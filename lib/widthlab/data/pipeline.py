@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Integer, Real, Shaped
 
 from widthlab import ledger
-from widthlab.canonical import canonical_json
+from widthlab.canonical import canonical_json, content_sha256
 from widthlab.data.dataset import Dataset
-from widthlab.data.raw import DataError, Raw, balanced_order, content_sha256
+from widthlab.data.raw import DataError, Raw, balanced_order
 from widthlab.data.sources import SOURCES
 
 if TYPE_CHECKING:

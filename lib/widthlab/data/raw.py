@@ -70,13 +70,3 @@ def balanced_order(
         members = np.flatnonzero(shuffled == label)
         turn[members] = np.arange(len(members))
     return order[np.lexsort((shuffled, turn))]
-
-
-def content_sha256(*arrays: np.ndarray) -> str:
-    """Return the SHA-256 over dtype, shape and bytes of arrays, little-endian."""
-    digest = hashlib.sha256()
-    for array in arrays:
-        portable = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-        digest.update(f"{portable.dtype.str}{portable.shape}".encode())
-        digest.update(portable.tobytes())
-    return digest.hexdigest()

@@ -13,13 +13,13 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from widthlab.canonical import digest
+from widthlab.canonical import content_sha256, digest
 from widthlab.fields import choice, function, instance, number, several
 from widthlab.flow import Adaptive, Descent, Flow, Trajectory, losses
 from widthlab.flow import solve as solve_flows
 from widthlab.flow.integrators import Observe
 from widthlab.flow.solve import rows_of_times
-from widthlab.runs.programs import array_hash, program_hash
+from widthlab.runs.programs import program_hash
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
@@ -91,9 +91,10 @@ class FlowRun(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """Return the flow by the hashes of its arrays and of its programs."""
+        leaves = jax.tree.leaves(self.flow)
         return {
             # A flow is a pytree of any class: there are no named fields to write out.
-            "arrays": [array_hash(leaf) for leaf in jax.tree.leaves(self.flow)],
+            "arrays": [content_sha256(np.asarray(leaf)) for leaf in leaves],
             "program": _program_hash_of(self),
             "times": list(self.times),
             "method": type(self.method).__name__,

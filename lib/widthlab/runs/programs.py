@@ -7,7 +7,6 @@ source does not show. What JAX traces of them shows everything.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,8 @@ import jax
 import numpy as np
 from jax.extend import core
 
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+from widthlab.canonical import content_sha256
+from widthlab.source import without_addresses
 
 
 def program_hash(function: Callable[..., Any], *arguments: Any) -> str:
@@ -43,23 +43,12 @@ def program_hash(function: Callable[..., Any], *arguments: Any) -> str:
     # Without colours, which JAX writes into the text in a notebook and nowhere else.
     text = closed.pretty_print(use_color=False)
     # Functions inside are printed with their address, which every process has its own.
-    hashed = hashlib.sha256(_ADDRESS.sub("", text).encode())
+    hashed = hashlib.sha256(without_addresses(text).encode())
     hashed.update(str(jax.tree.structure(shapes)).encode())
     # The text above shortens large arrays, so their content counts on its own.
     for constant in _constants(closed):
-        hashed.update(array_hash(constant).encode())
+        hashed.update(content_sha256(np.asarray(constant)).encode())
     return hashed.hexdigest()
-
-
-def array_hash(array: Any) -> str:
-    """Return a hash of an array's type, shape and content.
-
-    >>> array_hash([1.0, 2.0]) == array_hash(np.array([1.0, 2.0]))
-    True
-    """
-    array = np.ascontiguousarray(array)
-    head = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(head + array.tobytes()).hexdigest()
 
 
 def _constants(closed: core.ClosedJaxpr) -> Iterator[Any]:
