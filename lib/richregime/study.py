@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from widthlab import machine
 from widthlab.claims import Claim, ClaimError, ClaimsFile, Judgement
 from widthlab.claims.file import markdown_row
 
@@ -147,16 +147,11 @@ class Study:
     @staticmethod
     def circumstances(seeds: int) -> str:
         """Say what this run of a chapter runs on. Its text differs between machines."""
-        from importlib.metadata import version
-
-        import jax
-        from widthlab.training.devices import use_all_cores
-
-        count = use_all_cores()
-        device = jax.devices()[0]
-        kind = "CPU cores" if device.platform == "cpu" else f"x {device.device_kind}"
-        versions = ", ".join(f"{p} {version(p)}" for p in ("widthlab", "jax", "flax"))
+        device = machine.device()
+        kind = f"x {device['kind']}" if device["platform"] != "cpu" else "CPU cores"
+        python, *others = machine.versions(("widthlab", "jax", "flax")).items()
+        versions = ", ".join(f"{name} {version}" for name, version in others)
         return (
-            f"live tier, {seeds} seeds, on {count} {kind}; "
-            f"Python {platform.python_version()}, {versions}"
+            f"live tier, {seeds} seeds, on {device['count']} {kind}; "
+            f"Python {python[1]}, {versions}"
         )

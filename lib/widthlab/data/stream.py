@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 import jax
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from widthlab import ledger
 from widthlab.canonical import digest
+from widthlab.data.drawn import DrawnByName
 from widthlab.fields import count, known, number
 from widthlab.registry import Registry
 
@@ -41,7 +42,7 @@ class Law(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
-class Stream:
+class Stream(DrawnByName):
     """Fresh examples of a law at every step, in the place of a `DataSpec`.
 
     Attributes:
@@ -59,8 +60,6 @@ class Stream:
         ((3, 15), (3, 1))
     """
 
-    variant: ClassVar[str] = "plain"
-
     task: str = attrs.field(converter=known(lambda name: STREAMS.known(name), "a name"))
     dim: int = attrs.field(converter=count())
     n_sample: int = attrs.field(default=256, converter=count())
@@ -68,20 +67,10 @@ class Stream:
     seed: int = attrs.field(default=0, converter=count(0))
     target_scale: float = attrs.field(default=1.0, converter=number())
 
-    def __attrs_post_init__(self) -> None:
-        """Refuse a task in too few dimensions."""
-        if self.task == "xor" and self.dim < 2:
-            raise ValueError(f"dim is {self.dim}; for xor it must be at least 2")
-
     @property
     def law(self) -> Law:
         """The law of this name."""
         return STREAMS[self.task]
-
-    @property
-    def name(self) -> str:
-        """What the data are called: the law."""
-        return self.task
 
     @property
     def entry(self) -> tuple[Registry[Any], str]:
@@ -97,16 +86,6 @@ class Stream:
     def train_size(self) -> int:
         """Number of examples that probes find as training inputs."""
         return self.n_sample
-
-    @property
-    def test_size(self) -> int:
-        """Number of test examples."""
-        return self.n_test
-
-    @property
-    def input_dim(self) -> int:
-        """Length of an input."""
-        return self.dim
 
     @property
     def output_dim(self) -> int:

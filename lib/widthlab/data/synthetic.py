@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from widthlab import ledger
 from widthlab.canonical import digest
+from widthlab.data.drawn import DrawnByName
 from widthlab.fields import count, known, number
 from widthlab.registry import Registry
 
@@ -71,7 +72,7 @@ def register_task(name: str, draw: Draw | None = None) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Synthetic:
+class Synthetic(DrawnByName):
     r"""A task: inputs in $R^d$ and one target each.
 
     Attributes:
@@ -98,20 +99,9 @@ class Synthetic:
     seed: int = attrs.field(default=0, converter=count(0))
     target_scale: float = attrs.field(default=1.0, converter=number())
 
-    def __attrs_post_init__(self) -> None:
-        """Refuse a task in too few dimensions."""
-        if self.task == "xor" and self.dim < 2:
-            raise ValueError(f"dim is {self.dim}; for xor it must be at least 2")
-
     # What an experiment asks of its data, as of a `DataSpec`.
     targets: ClassVar[str] = "values"
-    variant: ClassVar[str] = "plain"
     output_dim: ClassVar[int] = 1
-
-    @property
-    def name(self) -> str:
-        """What the data are called: the task."""
-        return self.task
 
     @property
     def entry(self) -> tuple[Registry[Any], str]:
@@ -122,16 +112,6 @@ class Synthetic:
     def train_size(self) -> int:
         """Number of training inputs."""
         return self.n_train
-
-    @property
-    def test_size(self) -> int:
-        """Number of test inputs."""
-        return self.n_test
-
-    @property
-    def input_dim(self) -> int:
-        """Length of an input."""
-        return self.dim
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as a plain dictionary."""

@@ -31,10 +31,6 @@ from widthlab.runs.record import Record
 from widthlab.runs.spec import Described, Spec, identity
 from widthlab.runs.sweep import finish
 
-MEASUREMENTS = "runs.parquet"
-"""File of the measurements."""
-
-_SUFFIX = ".parquet"
 SIDECAR = "runs.json"
 """File of what was asked for and where the numbers come from."""
 
@@ -44,7 +40,11 @@ _DIGITS = 8  # enough for float32, in which these runs are computed
 
 def measurements_of(kind: str) -> str:
     """Return the file of the measurements of one kind of runs."""
-    return f"{kind}{_SUFFIX}"
+    return f"{kind}.parquet"
+
+
+MEASUREMENTS = measurements_of(Experiment.kind)
+"""File of the measurements of training."""
 
 
 def name_of(spec: Spec | Described) -> str:
@@ -222,7 +222,7 @@ def _write(folder: Path, records: Mapping[str, Record]) -> None:
     )
     text = f'{{"format": {_FORMAT}, "runs": {{\n{lines}\n}}}}\n'
     for kind, columns in columns_of.items():
-        write(folder / measurements_of(kind), parquet.written(columns))
+        write(folder / measurements_of(kind), parquet.written(columns, held[kind]))
     write(folder / SIDECAR, text.encode())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,17 +41,16 @@ def _type(value: Any) -> type | None:
     return next((kind for kind in _TYPES if isinstance(value, kind)), None)
 
 
-def written(columns_of: Mapping[str, Columns]) -> bytes:
-    """Return a file with those columns of each run that are `held`.
+def written(columns_of: Mapping[str, Columns], names: Collection[str]) -> bytes:
+    """Return a file with these columns of each run, which must be `held`.
 
     Equal columns give equal files.
     """
-    mine = held(columns_of)
     parts = []
     for name, columns in columns_of.items():
         length = len(next(iter(columns.values()), []))
         run = {_RUN: pa.array([name] * length, pa.string()).dictionary_encode()}
-        arrays = {k: _array(v) for k, v in columns.items() if k in mine}
+        arrays = {k: _array(v) for k, v in columns.items() if k in names}
         parts.append(pa.table(run | arrays))
     table = pa.concat_tables(parts, promote_options="default")
     stream = io.BytesIO()
@@ -70,11 +70,10 @@ def read(path: Path) -> dict[str, dict[str, list[Any]]]:
     """
     table = pq.read_table(path).combine_chunks()
     by_run: dict[str, dict[str, list[Any]]] = {}
-    runs = table[_RUN].to_pylist()
     start = 0
-    for end in range(1, len(runs) + 1):
-        if end == len(runs) or runs[end] != runs[start]:
-            rows = table.slice(start, end - start).drop_columns([_RUN])
-            by_run[runs[start]] = rows.to_pydict()
-            start = end
+    for run, rows in itertools.groupby(table[_RUN].to_pylist()):
+        length = len(list(rows))
+        mine = table.slice(start, length).drop_columns([_RUN])
+        by_run[run] = mine.to_pydict()
+        start += length
     return by_run

@@ -72,7 +72,7 @@ class Store:
 
     def __contains__(self, key: str) -> bool:
         """Whether a complete and undamaged record of that key is there."""
-        return self._read(key) is not None
+        return self.find(key) is not None
 
     def get(self, key: str) -> dict[str, Any]:
         """Return the payload of a record.
@@ -81,7 +81,7 @@ class Store:
             KeyError: If there is no such record, or only a damaged one.
             StoreError: If the file is there and may not be read.
         """
-        if (payload := self._read(key)) is None:
+        if (payload := self.find(key)) is None:
             raise KeyError(f"no record {key} in store {self.path}")
         return payload
 
@@ -93,7 +93,7 @@ class Store:
         """Yield key and payload of all undamaged records, sorted by key."""
         for path in sorted(self.path.glob("[0-9a-f][0-9a-f]/*.json")):
             if _KEY.fullmatch(path.stem):
-                payload = self._read(path.stem)
+                payload = self.find(path.stem)
                 if payload is not None:
                     yield path.stem, payload
 
@@ -143,7 +143,12 @@ class Store:
             )
         return self.path / key[:2] / f"{key}.json"
 
-    def _read(self, key: str) -> dict[str, Any] | None:
+    def find(self, key: str) -> dict[str, Any] | None:
+        """Return the payload of a record; None if there is none, or a damaged one.
+
+        Raises:
+            StoreError: If the file is there and may not be read.
+        """
         path = self._file(key)
         try:
             raw = path.read_bytes()

@@ -72,8 +72,10 @@ def sweep(
     """
     wanted = list(specs)
     store = default_store() if store is None else store
-    keys = {spec: spec.key for spec in dict.fromkeys(wanted)}
-    missing = [spec for spec, key in keys.items() if key not in store]
+    # Keys and hashes of flows go over all their arrays: no more of them than need be.
+    keys = {spec: spec.key for spec in wanted}
+    stored = {key: store.find(key) for key in keys.values()}
+    missing = [spec for spec, key in keys.items() if stored[key] is None]
     bar = _bar(len(keys), len(keys) - len(missing), progress)
     finished = finish(missing, executor=executor, together=together)
     with bar, closing(finished):
@@ -83,7 +85,10 @@ def sweep(
             for kind, count in Counter(r.spec.kind for r in records).items():
                 ledger.note(kind, count)
             bar.update(len(records))
-    return [Record.from_json(store.get(keys[spec]), spec) for spec in wanted]
+    by_key = ((keys[spec], spec) for spec in wanted)
+    return [
+        Record.from_json(stored[key] or store.get(key), spec) for key, spec in by_key
+    ]
 
 
 def finish(
