@@ -62,7 +62,7 @@ def needed(grid, monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setenv("WIDTHLAB_MEMORY", "1")
         patch.setattr(DeviceMemoryError, "__init__", note)
-        with pytest.raises(MemoryError, match="a single run of width 33"):
+        with pytest.raises(MemoryError, match="a single one of these runs of width 33"):
             sweep(grid, Store(tmp_path / "none"))
     return seen[0]
 
@@ -95,8 +95,8 @@ def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
     monkeypatch.setattr(ensembles, "train_ensemble", full)
     with pytest.warns(MemoryWarning) as said:
         found = sweep(GRID, Store(tmp_path))
-    assert "8 runs of width 33 did not fit" in str(said[0].message)
-    assert "they are trained 4 at a time" in str(said[0].message)
+    assert "8 runs of width 33 and depth 2 did not fit" in str(said[0].message)
+    assert "they are run 4 at a time" in str(said[0].message)
     assert_same_runs(found, whole)
     assert tried == [8, 4, 2, 2, 4, 2, 2]
 
@@ -107,7 +107,7 @@ def test_one_run_that_does_not_fit_is_an_error(monkeypatch, tmp_path):
 
     monkeypatch.setattr(ensembles, "train_ensemble", full)
     with (
-        pytest.raises(MemoryError, match="a single run of width 33 and depth 2"),
+        pytest.raises(MemoryError, match="a single one of these runs of width 33"),
         pytest.warns(MemoryWarning),
     ):
         sweep(GRID[:2], Store(tmp_path))

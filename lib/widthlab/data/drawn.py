@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 
-class DrawnByName:
+class _DrawnByName:
     """What an experiment asks of its data, as of a `DataSpec`, for inputs of a law.
 
     A specification inherits it and has the fields below.

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Key, Shaped
 
 from widthlab import ledger
 from widthlab.canonical import digest
-from widthlab.data.drawn import DrawnByName
+from widthlab.data.drawn import _DrawnByName
 from widthlab.fields import count, known, number
 from widthlab.registry import Registry
 
@@ -42,7 +42,7 @@ class Law(NamedTuple):
 
 
 @attrs.frozen(kw_only=True)
-class Stream(DrawnByName):
+class Stream(_DrawnByName):
     """Fresh examples of a law at every step, in the place of a `DataSpec`.
 
     Attributes:

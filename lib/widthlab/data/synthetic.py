@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from widthlab import ledger
 from widthlab.canonical import digest
-from widthlab.data.drawn import DrawnByName
+from widthlab.data.drawn import _DrawnByName
 from widthlab.fields import count, known, number
 from widthlab.registry import Registry
 
@@ -72,7 +72,7 @@ def register_task(name: str, draw: Draw | None = None) -> Any:
 
 
 @attrs.frozen(kw_only=True)
-class Synthetic(DrawnByName):
+class Synthetic(_DrawnByName):
     r"""A task: inputs in $R^d$ and one target each.
 
     Attributes:
