@@ -38,7 +38,7 @@ def wide_flows(tmp_path):
     outer = np.repeat([1.0, -1.0], width // 2)
     flows = [population.gaussian_norm(b, outer, 5) for b in inner]
     method = flow.Adaptive(rtol=1e-5, atol=1e-7)
-    runs = flow.solve(flows, [0.0, 2.0], method=method)
+    runs = flow.solve(flows, [0.0, 0.05], method=method)  # each step takes a second
     return [np.asarray(leaf) for run in runs for leaf in jax.tree.leaves(run.final)]
 
 
