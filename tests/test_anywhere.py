@@ -204,12 +204,26 @@ def test_with_the_library_nothing_is_run_and_the_folder_stays(
 ):
     monkeypatch.chdir(book)
     monkeypatch.setattr(subprocess, "run", None)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     exec(CELL, {})
     cells = len(code_cells(read_source(CHAPTERS[0])))
     assert capsys.readouterr().out == (
         f"{cells} code cells, about 2.5 minutes on 2 cores of Abacus\n"
     )
     assert Path.cwd() == book
+
+
+def test_compiled_programs_are_kept_in_the_book_unless_someone_says_where(
+    book, monkeypatch
+):
+    monkeypatch.chdir(book)
+    monkeypatch.setattr(os, "environ", {"JAX_COMPILATION_CACHE_DIR": "mine"})
+    start.begin(NAME)
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == "mine"
+    assert os.environ["EQX_ON_ERROR"] == "nan"
+    del os.environ["JAX_COMPILATION_CACHE_DIR"]
+    start.begin(NAME)
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == str(book / ".cache" / "xla")
 
 
 def test_what_was_never_executed_has_no_time(book):
