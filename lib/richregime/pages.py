@@ -72,7 +72,7 @@ def scoreboard_text(judgements: Sequence[Judgement]) -> str:
             judgement.claim.id,
             judgement.claim.tier,
             judgement.verdict.badge,
-            str(judgement.checks[0].rounded().estimate or "not measured"),
+            str(judgement.primary.estimate or "not measured"),
         )
         for judgement in judgements
     ]

@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from widthlab import machine
-from widthlab.claims import Claim, ClaimError, ClaimsFile, Judgement
+from widthlab.claims import Check, Claim, ClaimError, ClaimsFile, Judgement, Plan
 from widthlab.claims.file import markdown_row
 
 if TYPE_CHECKING:
     import pandas as pd
     from widthlab.runs.archive import Archive
+
+FIRST_SEED_VARIABLE = "WIDTHLAB_FIRST_SEED"
+"""Environment variable that moves every chapter's seeds: another replication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +30,16 @@ class Study:
         origin: why the tolerance is what it is, for claims that do not say otherwise.
 
     Example:
+        >>> from widthlab.claims import Plan, Prediction, at_most
         >>> study = Study("04-symmetries", key="sym", paper="hajjar2023symmetries")
+        >>> fades = Prediction("dependence on the rest", at_most(0.1))
         >>> claim = study.claim(
-        ...     5, "Only the norm matters.", source="abstract", origin="seed spread"
+        ...     5, "Only the norm matters.", source="abstract", origin="seed spread",
+        ...     primary=fades.endpoint("at the end"),
+        ...     plan=Plan(seeds=8, spread=0.02, origin="pilot", truth=0.0),
         ... )
-        >>> claim.id, claim.tier
-        ('sym.C5', 'live')
+        >>> claim.id, claim.tier, round(claim.power, 2)
+        ('sym.C5', 'live', 1.0)
     """
 
     chapter: str
@@ -46,16 +53,25 @@ class Study:
         statement: str,
         *,
         source: str,
+        primary: Check,
+        plan: Plan | None = None,
         origin: str | None = None,
+        ours: bool = False,
+        exploratory: str = "",
         tier: str = "live",
     ) -> Claim:
-        """Return a claim of the paper, to be judged.
+        """Return a claim with what decides it, to be judged when that is measured.
 
         Args:
             number: of the claim in this chapter.
             statement: the claim in our words.
-            source: where in the paper it stands, or "abstract".
+            source: where in the paper it stands, or "abstract"; of a claim of ours,
+                what it follows from or answers.
+            primary: the primary endpoint, as `Prediction.endpoint` returns it.
+            plan: seeds and expected spread; None for what is no sample.
             origin: why the tolerance is what it is; by default the study's.
+            ours: whether the claim is this book's and not the paper's.
+            exploratory: what was set after a first look at the data, if anything was.
             tier: "live" or "paper".
 
         Raises:
@@ -74,8 +90,12 @@ class Study:
             paper=self.paper,
             statement=statement,
             source=source,
+            ours=ours,
             tier=tier,
+            primary=primary,
+            plan=plan,
             tolerance_origin=why,
+            exploratory=exploratory,
         )
 
     def publish(self, *judgements: Judgement) -> None:
@@ -119,7 +139,8 @@ class Study:
             claim = next(iter(found.values())).claim
             badges = [found[t].verdict.badge if t in found else "" for t in tiers]
             link = f"[{name}](#{claim.anchor})"
-            lines.append(markdown_row([link, claim.statement, *badges]))
+            statement = f"{claim.statement} *(ours)*" if claim.ours else claim.statement
+            lines.append(markdown_row([link, statement, *badges]))
         return Markdown("\n".join(lines))
 
     def paper_tier(self) -> Archive:
@@ -141,8 +162,31 @@ class Study:
     def unsettled(self, *judgements: Judgement) -> pd.DataFrame:
         """Return the checks that did not pass, with their measured digits."""
         rows: Any = self.table(*judgements)
-        rows = rows[(rows["role"] == "check") & (rows["outcome"] != "pass")]
-        return rows.drop(columns="role").reset_index(drop=True)
+        rows = rows[(rows["role"] != "control") & (rows["outcome"] != "pass")]
+        return rows.reset_index(drop=True)
+
+    @staticmethod
+    def seeds(count: int) -> range:
+        """Return the seeds of a chapter's replications, one for each.
+
+        They begin at 0, or where the environment variable `WIDTHLAB_FIRST_SEED` says:
+        the same chapter with other seeds is an independent replication of all of it.
+        `richregime execute` and `reproduce` drop the variable, `stability` sets it.
+
+        Raises:
+            ValueError: the variable is not a number from 0 up.
+
+        Example:
+            >>> Study.seeds(8)
+            range(0, 8)
+        """
+        said = os.environ.get(FIRST_SEED_VARIABLE) or "0"
+        if not (said.isascii() and said.isdecimal()):
+            raise ValueError(
+                f"{FIRST_SEED_VARIABLE} is {said!r}; it is the first of a chapter's "
+                "seeds, a whole number from 0 up"
+            )
+        return range(int(said), int(said) + count)
 
     @staticmethod
     def circumstances(seeds: int) -> str:

@@ -23,6 +23,14 @@ from richregime.pages import CLAIMS, read_claims
 from richregime.site import assets, links
 
 COLUMNS = "Claim, Statement, Verdict, Predicted, Measured, Negative control".split(", ")
+SPREADS = {
+    "t": "95 % interval, {} seeds",
+    "log-t": "95 % interval, {} seeds",
+    "range": "range of {} runs",
+    "exact": "no spread over seeds",
+}
+"""What a number's interval is, in words."""
+
 KEYS = {verdict: verdict.name.lower() for verdict in Verdict}
 """What the address of a filtered scoreboard calls the verdicts."""
 
@@ -122,9 +130,9 @@ class Scoreboard(SphinxDirective):
         first = nodes.paragraph("", "", target, section, nodes.Text(" "), permalink)
         cells = (
             [first, nodes.paragraph("", f"{claim.tier} tier")],
-            [claim.statement, f"Source: {claim.source}"],
-            [nodes.paragraph("", "", badge(verdict)), passes(judgement)],
-            [predicted(judgement), quantity(judgement)],
+            [claim.statement, f"{'Ours' if claim.ours else 'Source'}: {claim.source}"],
+            [nodes.paragraph("", "", badge(verdict)), *qualified(judgement)],
+            [predicted(judgement), quantity(judgement), design(judgement)],
             measured(judgement),
             control(judgement),
         )
@@ -153,30 +161,39 @@ def badge(verdict: Verdict, before: str = "") -> nodes.inline:
 
 
 def quantity(judgement: Judgement) -> str:
-    """Say what the headline check measures, and where."""
-    head = judgement.checks[0]
-    return f"{head.quantity} ({head.label})"
+    """Say what the primary endpoint measures, and where."""
+    return f"{judgement.primary.quantity} ({judgement.primary.label})"
 
 
 def measured(judgement: Judgement) -> list[str]:
-    """Return the headline's number with its interval, and on how many seeds."""
-    estimate = judgement.checks[0].rounded().estimate
+    """Return the endpoint's number with its interval, and on how many seeds."""
+    estimate = judgement.primary.estimate
     if estimate is None:
         return ["not measured"]
-    seeds = f"{estimate.seeds} seeds" if estimate.seeds else "no spread over seeds"
-    return [str(estimate), seeds]
+    return [str(estimate), SPREADS[estimate.kind].format(estimate.seeds)]
 
 
 def predicted(judgement: Judgement) -> str:
-    """Return what the headline's number is compared with."""
-    head = judgement.checks[0].rounded()
+    """Return what the endpoint's number is compared with."""
+    head = judgement.primary
     relation = f"{SYMBOLS[head.relation]} {head.predicted:.4g}"
-    return f"{relation}, tolerance {head.tolerance:.4g}"
+    return f"{relation}, tolerance {head.tolerance:.4g}" if head.tolerance else relation
 
 
-def passes(judgement: Judgement) -> str:
-    """Count the checks that pass."""
-    return f"{judgement.passed()} of {len(judgement.checks)} checks pass"
+def design(judgement: Judgement) -> str:
+    """Say how likely a pass was if true, and what was set after a first look."""
+    claim, power = judgement.claim, judgement.claim.power
+    known = [f"power {power:.2f}"] if power is not None else []
+    known += [f"stated in {judgement.commit}"] if judgement.commit else []
+    known += [f"exploratory: {claim.exploratory}"] if claim.exploratory else []
+    return "; ".join(known)
+
+
+def qualified(judgement: Judgement) -> list[str]:
+    """Say what the secondary checks add, and what would decide an open claim."""
+    decide = judgement.to_decide()
+    more = [f"To decide it: {decide}."] if decide else []
+    return [judgement.qualification(), *more]
 
 
 def control(judgement: Judgement) -> list[str]:

@@ -24,12 +24,10 @@ _LINE = re.compile(
 
 def callout(judgement: Judgement, page: str, *, board: bool) -> nodes.admonition:
     """Return a claim's verdict with its numbers, linked to its row of a scoreboard."""
-    head = judgement.checks[0].rounded()
-    measured = "not measured"
-    if head.estimate is not None:
-        seeds = f", {head.estimate.seeds} seeds" if head.estimate.seeds else ""
-        measured = f"measured {head.estimate}{seeds}"
-    predicted, counted = scoreboard.predicted(judgement), scoreboard.passes(judgement)
+    head = judgement.primary
+    measured = ", ".join(scoreboard.measured(judgement))
+    predicted, design = scoreboard.predicted(judgement), scoreboard.design(judgement)
+    qualified = ". ".join(scoreboard.qualified(judgement))
     control = ": ".join(scoreboard.control(judgement))
     symbol = judgement.verdict.badge.split()[0]
     title: nodes.Node = nodes.inline("", judgement.line())
@@ -39,7 +37,8 @@ def callout(judgement: Judgement, page: str, *, board: bool) -> nodes.admonition
         "",
         nodes.title("", "", nodes.Text(f"{symbol} "), title),
         nodes.paragraph("", f"{head.quantity}, {head.label}: {measured}."),
-        nodes.paragraph("", f"Predicted {predicted}. {counted}; {control}."),
+        nodes.paragraph("", f"Predicted {predicted}; {control}."),
+        nodes.paragraph("", f"{qualified}. {design}."),
         classes=["wl-verdict", f"wl-{scoreboard.KEYS[judgement.verdict]}"],
     )
 

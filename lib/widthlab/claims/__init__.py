@@ -13,8 +13,9 @@ from widthlab.claims.estimates import (
 )
 from widthlab.claims.file import ClaimsFile, Difference, compare
 from widthlab.claims.groups import extents, means, slopes
+from widthlab.claims.power import Plan
 from widthlab.claims.prediction import Bound, Prediction, at_least, at_most, equals
-from widthlab.claims.slopes import slope
+from widthlab.claims.slopes import bend, slope
 
 __all__ = [
     "Bound",
@@ -26,10 +27,12 @@ __all__ = [
     "Estimate",
     "Judgement",
     "Outcome",
+    "Plan",
     "Prediction",
     "Verdict",
     "at_least",
     "at_most",
+    "bend",
     "compare",
     "equals",
     "exact",

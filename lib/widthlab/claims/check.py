@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any, ClassVar, Self
 
 import attrs
 
-from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.claims.estimates import LEVEL, ClaimError, Estimate
 from widthlab.fields import choice, instance, number, optional, text
 
 RELATIONS = ("equals", "at_most", "at_least")
 
 
-SCALES = {"half": 0.5, "full": 1.0, "double": 2.0}
-
-
 SYMBOLS = {"equals": "=", "at_most": "≤", "at_least": "≥"}
 
 
-# Stored numbers keep this many significant digits: more would change from machine to
-# machine and fill the history of results/claims.json with noise.
-_DIGITS = 4
-
-
-EDGE = 0.25
-"""Share by which an interval may be longer or shorter without turning a verdict."""
-
-
-_STRETCHES = (1 - EDGE, 1.0, 1 + EDGE)
+ALPHA = (1 - LEVEL) / 2
+"""Level of each one-sided test, so that it says what the interval says."""
 
 
 class Outcome(StrEnum):
@@ -39,7 +28,7 @@ class Outcome(StrEnum):
     PASS = "pass"
     """The whole interval satisfies the relation."""
 
-    INCONCLUSIVE = "inconclusive"
+    OPEN = "open"
     """A part of the interval does: the data do not decide."""
 
     FAIL = "fail"
@@ -75,7 +64,7 @@ class Check:
     >>> Check.equals("μP", "slope", 0.0, 0.1, measured).outcome()
     <Outcome.PASS: 'pass'>
     >>> Check.at_least("μP", "slope", 0.0, measured).outcome()
-    <Outcome.INCONCLUSIVE: 'inconclusive'>
+    <Outcome.OPEN: 'open'>
     """
 
     _refusal: ClassVar = ClaimError
@@ -125,67 +114,65 @@ class Check:
         r"""Return a check of $m \ge p - \delta$, with `slack` for $\delta$."""
         return cls(label, quantity, "at_least", limit, slack, estimate)
 
-    def outcome(self, scale: float = 1.0, stretch: float = 1.0) -> Outcome:
+    def bounds(self) -> tuple[float, float]:
+        """Return the least and the greatest number for which the relation holds."""
+        low, high = self.predicted - self.tolerance, self.predicted + self.tolerance
+        if self.relation == "at_most":
+            low = -math.inf
+        elif self.relation == "at_least":
+            high = math.inf
+        return low, high
+
+    def p_values(self) -> tuple[float, float]:
+        """Return p-values for the relation and against it.
+
+        For it stand two one-sided tests, of which both must reject; against it either
+        of them with sides changed. Without a measurement, 1 and 1.
+        """
+        if self.estimate is None:
+            return 1.0, 1.0
+        low, high = self.bounds()
+        holds = max(self.estimate.p_above(low), self.estimate.p_below(high))
+        # A range that ends where the relation begins belongs to both sides.
+        fails = min(self.estimate.p_below(low), self.estimate.p_above(high))
+        return holds, fails
+
+    def outcome(self) -> Outcome:
         """Pass if the whole interval satisfies the relation, fail if none of it does.
 
         In between the data do not decide: an equality whose interval is wider than
-        the band is inconclusive, never a pass.
-
-        Args:
-            scale: Factor on the tolerance, positive.
-            stretch: Factor on the interval's length on either side of its value,
-                positive.
-
-        Raises:
-            ClaimError: A factor is not positive.
+        the band is open, never a pass.
         """
-        if not (scale > 0 and stretch > 0):
-            raise ClaimError(
-                f"scale and stretch must be positive, got {scale} and {stretch}"
-            )
+        return self.outcome_at(ALPHA, ALPHA)
+
+    def outcome_at(self, holds: float, fails: float) -> Outcome:
+        """Return the outcome where p-values for and against it are judged at levels."""
         if self.estimate is None:
             return Outcome.UNTESTED
-        low, high = self.estimate.low, self.estimate.high
-        if stretch != 1:
-            middle = self.estimate.value
-            low = middle - stretch * (middle - low)
-            high = middle + stretch * (high - middle)
-        floor = self.predicted - scale * self.tolerance
-        ceiling = self.predicted + scale * self.tolerance
-        if self.relation == "at_most":
-            floor = -math.inf
-        elif self.relation == "at_least":
-            ceiling = math.inf
-        if floor <= low and high <= ceiling:
+        for_it, against = self.p_values()
+        if for_it <= holds:
             return Outcome.PASS
-        if high < floor or low > ceiling:
-            return Outcome.FAIL
-        return Outcome.INCONCLUSIVE
+        return Outcome.FAIL if against <= fails else Outcome.OPEN
 
-    def rounded(self) -> Check:
-        """Return the check in 4 significant digits.
+    def margin(self) -> float:
+        """Return how far the interval is from where the outcome would be another.
 
-        Where rounding would turn an outcome (at half, full or double tolerance, or with
-        the interval longer or shorter), as many more digits as keep it: the published
-        numbers imply the published verdict.
+        In units of the measured number; infinite without a measurement.
         """
-        for digits in range(_DIGITS, 17):
-            candidate = self._rounded_to(digits)
-            if candidate._outcomes() == self._outcomes():
-                return candidate
-        return self
+        if self.estimate is None:
+            return math.inf
+        ends = (self.estimate.low, self.estimate.high)
+        limits = [limit for limit in self.bounds() if math.isfinite(limit)]
+        return min(abs(end - limit) for end in ends for limit in limits)
 
-    def _outcomes(self) -> list[Outcome]:
-        """All outcomes that anything published depends on."""
-        scaled = [self.outcome(scale) for scale in SCALES.values()]
-        return scaled + [self.outcome(stretch=stretch) for stretch in _STRETCHES]
-
-    def _rounded_to(self, digits: int) -> Check:
-        estimate = self.estimate and Estimate(
-            _round(self.estimate.value, digits),
-            _round(self.estimate.low, digits),
-            _round(self.estimate.high, digits),
-            self.estimate.seeds,
+    def rounded(self, digits: int) -> Check:
+        """Return the check with its numbers in significant digits."""
+        estimate = self.estimate and attrs.evolve(
+            self.estimate,
+            value=_round(self.estimate.value, digits),
+            low=_round(self.estimate.low, digits),
+            high=_round(self.estimate.high, digits),
+            dof=self.estimate.dof and _round(self.estimate.dof, digits),
         )
         return attrs.evolve(
             self,
@@ -195,18 +182,14 @@ class Check:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Label, quantity, relation, numbers in 4 digits, and outcome."""
-        check = self.rounded()
+        """Return all numbers as a plain dictionary, without the outcome."""
         return {
-            "label": check.label,
-            "quantity": check.quantity,
-            "relation": check.relation,
-            "predicted": check.predicted,
-            "measured": check.estimate and check.estimate.value,
-            "interval": check.estimate and [check.estimate.low, check.estimate.high],
-            "tolerance": check.tolerance,
-            "seeds": check.estimate and check.estimate.seeds,
-            "outcome": check.outcome().value,
+            **{name: getattr(self, name) for name in _NAMES},
+            "measured": self.estimate and self.estimate.value,
+            "interval": self.estimate and [self.estimate.low, self.estimate.high],
+            "kind": self.estimate and self.estimate.kind,
+            "seeds": self.estimate and self.estimate.seeds,
+            "dof": self.estimate and self.estimate.dof,
         }
 
     @classmethod
@@ -214,11 +197,47 @@ class Check:
         """Return the check that `to_json` wrote."""
         estimate = None
         if entry["measured"] is not None:
-            low, high = entry["interval"]
-            estimate = Estimate(entry["measured"], low, high, entry["seeds"])
-        names = ("label", "quantity", "relation", "predicted", "tolerance")
-        return cls(**{name: entry[name] for name in names}, estimate=estimate)
+            ends, rest = entry["interval"], ("seeds", "kind", "dof")
+            estimate = Estimate(entry["measured"], *ends, *(entry[n] for n in rest))
+        return cls(**{name: entry[name] for name in _NAMES}, estimate=estimate)
+
+
+_NAMES = ("label", "quantity", "relation", "predicted", "tolerance")
 
 
 def _round(number: float, digits: int) -> float:
     return float(f"{number:.{digits - 1}e}") + 0.0  # + 0.0: no negative zero
+
+
+def holm(checks: Sequence[Check]) -> list[Outcome]:
+    """Return the outcomes of several checks, adjusted together by Holm's procedure.
+
+    Once over their p-values for the relation and once over those against it, each at
+    `ALPHA`: that any of the outcomes "pass" is wrong has at most this probability, and
+    so has any wrong "fail", whatever the dependence between checks. What is no sample
+    has no p-value and is not adjusted.
+
+    >>> one = Estimate(0.0, -0.09, 0.09, seeds=8)
+    >>> [Check.equals("a", "q", 0.0, 0.1, one).outcome()]
+    [<Outcome.PASS: 'pass'>]
+    >>> holm([Check.equals(name, "q", 0.0, 0.1, one) for name in "abc"])[0]
+    <Outcome.OPEN: 'open'>
+    """
+    sampled = [c for c in checks if c.estimate is not None and c.estimate.samples]
+    levels = [
+        _holm_level([check.p_values()[side] for check in sampled]) for side in (0, 1)
+    ]
+    return [
+        check.outcome_at(*levels) if check in sampled else check.outcome()
+        for check in checks
+    ]
+
+
+def _holm_level(p_values: Sequence[float]) -> float:
+    """Level up to which Holm's step-down procedure rejects."""
+    level = 0.0
+    for rank, p in enumerate(sorted(p_values)):
+        if p > ALPHA / (len(p_values) - rank):
+            break
+        level = p
+    return level

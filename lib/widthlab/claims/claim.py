@@ -1,22 +1,26 @@
-"""Checks, claims and the verdicts that measurements give them.
+"""Claims and the verdicts that measurements give them.
 
-A `Check` compares one `Estimate` with one predicted number. A `Claim` collects checks,
-and controls that must not pass, into a `Judgement`, whose JSON form is one object of
-`results/claims.json`.
+A `Claim` states, before anything is run, the one number that decides it: its primary
+endpoint, with the power of the design. A measurement makes it a `Judgement`, whose JSON
+form is one object of `results/claims.json`.
 """
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import attrs
 
-from widthlab.claims.check import _STRETCHES, SCALES, SYMBOLS, Check, Outcome
-from widthlab.claims.estimates import ClaimError
-from widthlab.fields import choice, instance, several, text
+from widthlab.canonical import digest
+from widthlab.claims.check import SYMBOLS, Check, Outcome, holm
+from widthlab.claims.estimates import ClaimError, Estimate
+from widthlab.claims.power import Plan
+from widthlab.fields import choice, instance, optional, several, text
+from widthlab.fields import truth as flag
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,22 +30,21 @@ __all__ = ["Check", "Claim", "Judgement", "Outcome", "Verdict"]
 _CHECKS = several(instance(Check))
 TIERS = ("live", "paper")
 
+_DIGITS = 4
+"""Significant digits that are stored: more would change from machine to machine."""
+
 
 class Verdict(StrEnum):
-    """What one claim came to."""
+    """What one claim came to, by its primary endpoint alone."""
 
     REPRODUCED = "reproduced"
-    """Every check passes; every control was run and does not."""
-
-    PARTLY = "partly reproduced"
-    """Anything between."""
+    """The whole interval satisfies the relation, and every control fails."""
 
     UNDECIDED = "undecided"
-    """Intervals a quarter longer or shorter would turn the verdict: it is on an edge,
-    where other seeds, or another processor's rounding, may turn it."""
+    """A part of the interval does, or a control does not fail."""
 
     NOT = "not reproduced"
-    """The headline check fails, or more than half of the measured checks do."""
+    """No part of the interval does."""
 
     UNTESTED = "not tested"
     """Nothing was measured."""
@@ -54,28 +57,42 @@ class Verdict(StrEnum):
 
 _BADGES = {
     Verdict.REPRODUCED: "✓",
-    Verdict.PARTLY: "◐",
     Verdict.UNDECIDED: "○",
     Verdict.NOT: "✗",
     Verdict.UNTESTED: "–",
 }
+_OF_OUTCOME = {
+    Outcome.PASS: Verdict.REPRODUCED,
+    Outcome.OPEN: Verdict.UNDECIDED,
+    Outcome.FAIL: Verdict.NOT,
+    Outcome.UNTESTED: Verdict.UNTESTED,
+}
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Claim:
-    """One statement of one paper, as tested in one tier.
+    """One statement, as tested in one tier, with what decides it.
 
     Attributes:
         id: Chapter key and number, "mup.C1".
         chapter: File stem of the chapter, "01-mup-global-convergence".
         paper: Key in references.bib.
         statement: The claim in our words.
-        source: Where in the paper it stands, or "abstract".
+        source: Where in the paper it stands, or "abstract"; of a claim of ours, what
+            it follows from or answers.
+        ours: Whether the claim is this book's and not the paper's.
         tier: "live" or "paper".
-        tolerance_origin: Why the tolerance is what it is.
+        primary: The primary endpoint, not measured yet: a sign, an ordering or an
+            equality in the paper's own words. It alone decides.
+        tolerance_origin: Why its tolerance is what it is.
+        plan: How often it is measured, with the spread that was expected; None for
+            what is no sample (an identity, or what every single run must reach).
+        exploratory: What of this was set after a first look at the data; empty if
+            nothing was.
 
     Raises:
-        ClaimError: An empty field, a malformed id or an unknown tier.
+        ClaimError: An empty field, a malformed id, an unknown tier, an endpoint that
+            is measured already, or a plan whose power cannot be computed.
     """
 
     _refusal: ClassVar = ClaimError
@@ -85,8 +102,16 @@ class Claim:
     paper: str = attrs.field(converter=text())
     statement: str = attrs.field(converter=text())
     source: str = attrs.field(converter=text())
+    ours: bool = attrs.field(default=False, converter=flag())
     tier: str = attrs.field(converter=choice(TIERS))
+    primary: Check = attrs.field(converter=instance(Check))
     tolerance_origin: str = attrs.field(converter=text())
+    plan: Plan | None = attrs.field(
+        default=None, converter=optional(instance(Plan), "for what is no sample")
+    )
+    exploratory: str = attrs.field(
+        default="", validator=attrs.validators.instance_of(str)
+    )
 
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9]+", self.id, re.ASCII):
@@ -94,108 +119,201 @@ class Claim:
                 f"a claim id is a chapter key, a dot and a number, as 'mup.C1'; "
                 f"got {self.id!r}"
             )
+        if self.primary.estimate is not None:
+            raise ClaimError(
+                f"the primary endpoint of {self.id} is measured already; state it "
+                "without an estimate, and give that to judge()"
+            )
+        _ = self.power
 
     @property
     def anchor(self) -> str:
         """Name of the claim's section in its chapter, "mup-c1"."""
         return self.id.lower().replace(".", "-")
 
+    @functools.cached_property
+    def power(self) -> float | None:
+        """Probability that the endpoint passes if the plan's supposition is true."""
+        return self.plan and self.plan.power(self.primary)
+
+    @property
+    def stated(self) -> str:
+        """Digest of what was stated before: what a later change changes."""
+        names = ("id", "tier", "statement", "tolerance_origin", "exploratory")
+        primary = self.primary.rounded(_DIGITS).to_json()
+        return digest({name: getattr(self, name) for name in names} | primary)
+
     def judge(
-        self, checks: Sequence[Check], controls: Sequence[Check] = ()
+        self,
+        estimate: Estimate | None,
+        secondary: Sequence[Check] = (),
+        controls: Mapping[str, Estimate] | None = None,
     ) -> Judgement:
-        """Return the verdict on the claim from its checks and negative controls.
+        """Return the verdict from the measured endpoint.
 
         Args:
-            checks: The headline check first.
-            controls: Checks of the same kind on a deliberately broken case. They must
-                not pass; a control that passes, or was not run, caps the verdict at
-                "partly reproduced".
+            estimate: The primary endpoint, measured; None where it was not.
+            secondary: Further checks, which qualify the verdict and never turn it.
+            controls: The same endpoint, measured on cases that are broken on purpose,
+                by what is broken: another run, another table, another task. It must
+                fail on each.
 
         Raises:
-            ClaimError: There is no check, or two share label and quantity.
+            ClaimError: What `Judgement` refuses.
         """
-        return Judgement(self, tuple(checks), tuple(controls))
+        broken = controls or {}
+        return Judgement(
+            claim=self,
+            primary=attrs.evolve(self.primary, estimate=estimate),
+            secondary=tuple(secondary),
+            controls=tuple(
+                attrs.evolve(self.primary, label=label, estimate=measured)
+                for label, measured in broken.items()
+            ),
+        )
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Judgement:
-    """A claim with its checks, its controls and the verdict they imply."""
+    """A claim with its endpoint measured, and what else was measured.
+
+    Attributes:
+        claim: What was stated before.
+        primary: The primary endpoint with its estimate.
+        secondary: Further checks.
+        controls: The primary endpoint on broken cases.
+        commit: The commit in which the endpoint was first stated in this form; empty
+            where that is not known.
+
+    Raises:
+        ClaimError: The interval is not what the plan is about, a check is repeated, or
+            a control judges an estimate that a check has judged already: such a
+            control is a complement, which cannot fail on its own.
+    """
 
     _refusal: ClassVar = ClaimError
 
     claim: Claim = attrs.field(converter=instance(Claim))
-    checks: tuple[Check, ...] = attrs.field(converter=_CHECKS)
+    primary: Check = attrs.field(converter=instance(Check))
+    secondary: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
     controls: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
+    commit: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
 
     def __attrs_post_init__(self) -> None:
-        if not self.checks:
-            raise ClaimError(
-                f"claim {self.claim.id} has no checks; what is predicted but not yet "
-                "measured is a Check with estimate=None"
-            )
-        for checks in (self.checks, self.controls):
-            names = [(check.label, check.quantity) for check in checks]
-            twice = {name for name in names if names.count(name) > 1}
-            if twice:
+        self._refuse_an_unplanned_sample()
+        checks = (self.primary, *self.secondary)
+        for group in (checks, self.controls):
+            names = [(check.label, check.quantity) for check in group]
+            if twice := {name for name in names if names.count(name) > 1}:
                 raise ClaimError(
                     f"claim {self.claim.id} repeats {sorted(twice)}; a check counted "
-                    "twice would weigh twice in the verdict"
+                    "twice would weigh twice"
                 )
+        measured = {check.estimate: check for check in checks if check.estimate}
+        for control in self.controls:
+            if control.estimate in measured:
+                check = measured[control.estimate]
+                raise ClaimError(
+                    f"control {control.label!r} of {self.claim.id} judges the estimate "
+                    f"of the check {check.label!r} ({check.quantity}): it cannot fail "
+                    "on its own. A control is another run, another table or another "
+                    "task; where there is none, give none"
+                )
+
+    def _refuse_an_unplanned_sample(self) -> None:
+        plan, estimate = self.claim.plan, self.primary.estimate
+        if estimate is None or not estimate.samples:
+            return
+        if plan is None:
+            raise ClaimError(
+                f"the primary endpoint of {self.claim.id} is a sample of "
+                f"{estimate.seeds}; its claim needs a plan (seeds and spread)"
+            )
+        if plan.seeds != estimate.seeds or plan.log != (estimate.kind == "log-t"):
+            raise ClaimError(
+                f"{self.claim.id} was planned with {plan.seeds} seeds, log={plan.log}, "
+                f"and is judged on a {estimate.kind} interval of {estimate.seeds}; "
+                "state the plan anew"
+            )
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict.
+        """The verdict: what the primary endpoint came to.
 
-        - not tested: nothing was measured;
-        - not reproduced: the headline check fails, or more than half of the measured
-          checks do;
-        - reproduced: every check passes and every control was run and does not;
-        - partly reproduced: anything between;
-        - undecided: which of these it is depends on whether intervals are a quarter
-          (`EDGE`) longer or shorter.
+        A pass counts only if every control fails; otherwise the endpoint has not
+        shown that it can tell.
         """
-        implied = {self._verdict(stretch) for stretch in _STRETCHES}
-        return implied.pop() if len(implied) == 1 else Verdict.UNDECIDED
+        verdict = _OF_OUTCOME[self.primary.outcome()]
+        fails = all(c.outcome() is Outcome.FAIL for c in self.controls)
+        if verdict is Verdict.REPRODUCED and not fails:
+            return Verdict.UNDECIDED
+        return verdict
 
-    def _verdict(self, stretch: float) -> Verdict:
-        outcomes = [check.outcome(stretch=stretch) for check in self.checks]
-        measured = [o for o in outcomes if o is not Outcome.UNTESTED]
-        if not measured:
-            return Verdict.UNTESTED
-        failed = measured.count(Outcome.FAIL)
-        if outcomes[0] is Outcome.FAIL or 2 * failed > len(measured):
-            return Verdict.NOT
-        refuted = {Outcome.FAIL, Outcome.INCONCLUSIVE}
-        controls = [control.outcome(stretch=stretch) for control in self.controls]
-        all_pass = outcomes.count(Outcome.PASS) == len(outcomes)
-        if all_pass and refuted.issuperset(controls):
-            return Verdict.REPRODUCED
-        return Verdict.PARTLY
+    @functools.cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """Outcomes of the secondary checks, adjusted together."""
+        return tuple(holm(self.secondary))
 
-    def passed(self, scale: float = 1.0) -> int:
-        """Return how many checks pass with every tolerance multiplied by `scale`."""
-        return _tally(self.checks, scale)[Outcome.PASS]
+    def qualification(self) -> str:
+        """Return what the secondary checks add, "3 of 21 secondary checks open"."""
+        total = len(self.secondary)
+        if not total:
+            return "no secondary checks"
+        words = {
+            Outcome.OPEN: "open",
+            Outcome.FAIL: "refuted",
+            Outcome.UNTESTED: "not run",
+        }
+        tally = [
+            (self.outcomes.count(outcome), word) for outcome, word in words.items()
+        ]
+        rest = [f"{count} {word}" for count, word in tally if count]
+        noun = f"secondary check{'s' * (total > 1)}"
+        if not rest:
+            return f"{total} {noun}, none open"
+        return f"of {total} {noun} {', '.join(rest)}"
+
+    def to_decide(self) -> str:
+        """Return what would decide an undecided claim; empty for any other."""
+        if self.verdict is not Verdict.UNDECIDED or self.primary.estimate is None:
+            return ""
+        if self.primary.outcome() is Outcome.PASS:
+            return "a control that fails"
+        if not self.primary.estimate.samples:
+            return "no seeds: some of the runs satisfy it and some do not"
+        value = self.primary.estimate.value
+        low, high = self.primary.bounds()
+        if not low < value < high:
+            return "more seeds can only refute it: the estimate is outside the band"
+        seeds = Plan.of(self.primary.estimate, value).seeds_for(self.primary)
+        if seeds is None:
+            return "a wider margin: the estimate is too near its end for any seeds"
+        return f"about {seeds} seeds, if the true value is the measured one"
 
     def unmeasured(self, tier: str) -> Self:
         """Return the claim in another tier, with the same checks, not measured yet.
 
         Controls are left out: they are chosen when there is something to judge.
         """
-        checks = tuple(attrs.evolve(check, estimate=None) for check in self.checks)
-        return type(self)(attrs.evolve(self.claim, tier=tier), checks)
+        bare = functools.partial(attrs.evolve, estimate=None)
+        return type(self)(
+            claim=attrs.evolve(self.claim, tier=tier),
+            primary=bare(self.primary),
+            secondary=tuple(map(bare, self.secondary)),
+        )
 
     def line(self) -> str:
         """Return the line a chapter prints and nbval compares: the verdict alone.
 
-        How many checks pass, and by how much, is not in it: on another processor a
-        check may come out otherwise without turning the verdict.
+        No number is in it: on another processor a digit may come out otherwise
+        without turning the verdict.
 
         >>> from widthlab.claims.estimates import exact
-        >>> claim = Claim("mup.C1", "01-mup", "chen2025", "Features move.", "abstract",
-        ...               "live", "seed spread")
-        >>> print(claim.judge([Check("μP", "slope", "equals", 0.0, 0.1, exact(0.06))],
-        ...                   [Check("NTP", "slope", "equals", 0.0, 0.1, exact(-0.5))]
-        ...                   ).line())
+        >>> claim = Claim(id="mup.C1", chapter="01-mup", paper="chen2025", tier="live",
+        ...               statement="Features move.", source="abstract",
+        ...               tolerance_origin="seed spread",
+        ...               primary=Check("μP", "slope", "equals", 0.0, 0.1))
+        >>> print(claim.judge(exact(0.06), controls={"NTP": exact(-0.5)}).line())
         mup.C1 reproduced
         """
         tier = "" if self.claim.tier == "live" else f" ({self.claim.tier} tier)"
@@ -205,62 +323,76 @@ class Judgement:
         """Return what became of the negative controls, in one line."""
         if not self.controls:
             return "no control"
-        tally, total = _tally(self.controls), len(self.controls)
-        rest = [
-            f"{tally[outcome]} {text}"
-            for outcome, text in (
-                (Outcome.INCONCLUSIVE, "inconclusive"),
-                (Outcome.PASS, "PASSES though it must not"),
-                (Outcome.UNTESTED, "not run"),
-            )
-            if tally[outcome]
-        ]
+        outcomes = [control.outcome() for control in self.controls]
+        words = {
+            Outcome.OPEN: "open",
+            Outcome.PASS: "PASSES though it must not",
+            Outcome.UNTESTED: "not run",
+        }
+        tally = [(outcomes.count(outcome), word) for outcome, word in words.items()]
+        rest = [f"{count} {word}" for count, word in tally if count]
         tail = f" ({', '.join(rest)})" if rest else ""
-        return f"control fails as it must {tally[Outcome.FAIL]}/{total}{tail}"
+        failed = outcomes.count(Outcome.FAIL)
+        return f"control fails as it must {failed}/{len(outcomes)}{tail}"
 
     def measurements(self) -> pd.DataFrame:
         """Return what was measured, check by check, for cells that nbval ignores."""
         import pandas as pd
 
         rows = [
-            {
-                "check": check.label,
-                "quantity": check.quantity,
-                "predicted": f"{SYMBOLS[check.relation]} {check.predicted:.4g}",
-                "tolerance": check.tolerance,
-                "measured": check.estimate and check.estimate.value,
-                "low": check.estimate and check.estimate.low,
-                "high": check.estimate and check.estimate.high,
-                "seeds": check.estimate and check.estimate.seeds,
-                "outcome": check.outcome().value,
-                "role": role,
-            }
-            for role, checks in (("check", self.checks), ("control", self.controls))
-            for check in checks
+            _row("primary", self.primary, self.primary.outcome()),
+            *(
+                _row("secondary", check, outcome)
+                for check, outcome in zip(self.secondary, self.outcomes, strict=True)
+            ),
+            *(_row("control", check, check.outcome()) for check in self.controls),
         ]
         return pd.DataFrame(rows)
 
+    def rounded(self) -> Self:
+        """Return it in 4 significant digits.
+
+        Where rounding would turn an outcome, in as many more as keep it: the published
+        numbers imply the published verdict.
+        """
+        for digits in range(_DIGITS, 17):
+            candidate = attrs.evolve(
+                self,
+                claim=attrs.evolve(
+                    self.claim, primary=self.claim.primary.rounded(digits)
+                ),
+                primary=self.primary.rounded(digits),
+                secondary=tuple(check.rounded(digits) for check in self.secondary),
+                controls=tuple(check.rounded(digits) for check in self.controls),
+            )
+            if candidate._all_outcomes() == self._all_outcomes():
+                return candidate
+        return self
+
+    def _all_outcomes(self) -> list[Outcome]:
+        alone = [self.primary.outcome(), *(c.outcome() for c in self.controls)]
+        return [*alone, *self.outcomes]
+
     def to_json(self) -> dict[str, Any]:
         """Return the claim's object in results/claims.json."""
-        headline = self.checks[0].to_json()
+        one = self.rounded()
+        power = one.claim.power
         return {
-            **attrs.asdict(self.claim),
-            **{name: headline[name] for name in _HEADLINE},
-            "checks": [check.to_json() for check in self.checks],
-            "passes": {name: self.passed(scale) for name, scale in SCALES.items()},
-            "negative_control": self._control_json(),
-            "verdict": self.verdict.value,
-        }
-
-    def _control_json(self) -> dict[str, Any] | None:
-        if not self.controls:
-            return None
-        tally = _tally(self.controls)
-        order = (Outcome.PASS, Outcome.UNTESTED, Outcome.INCONCLUSIVE, Outcome.FAIL)
-        return {
-            "broken": "; ".join(dict.fromkeys(c.label for c in self.controls)),
-            "outcome": next(outcome.value for outcome in order if tally[outcome]),
-            "checks": [control.to_json() for control in self.controls],
+            **{name: getattr(one.claim, name) for name in _STATED},
+            "plan": one.claim.plan and one.claim.plan.to_json(),
+            "power": power and round(power, 3),
+            "commit": one.commit,
+            "primary": one.primary.to_json() | {"outcome": one.primary.outcome().value},
+            "secondary": [
+                check.to_json() | {"outcome": outcome.value}
+                for check, outcome in zip(one.secondary, one.outcomes, strict=True)
+            ],
+            "controls": [
+                check.to_json() | {"outcome": check.outcome().value}
+                for check in one.controls
+            ],
+            "verdict": one.verdict.value,
+            "qualification": one.qualification(),
         }
 
     @classmethod
@@ -271,18 +403,23 @@ class Judgement:
             ClaimError: A key is missing or unknown, or the stored verdict is not the
                 one that the stored numbers imply (the file was edited by hand).
         """
-        differing = _KEYS.symmetric_difference(entry)
-        if differing:
+        if differing := _KEYS.symmetric_difference(entry):
             raise ClaimError(
                 f"claim {entry.get('id')!r} has missing or unknown keys: "
                 f"{', '.join(sorted(differing))}"
             )
-        claim = Claim(**{name: entry[name] for name in attrs.fields_dict(Claim)})
-        control = entry["negative_control"] or {"checks": []}
+        primary = Check.from_json(entry["primary"])
+        claim = Claim(
+            **{name: entry[name] for name in _STATED},
+            plan=entry["plan"] and Plan.from_json(entry["plan"]),
+            primary=attrs.evolve(primary, estimate=None),
+        )
         judgement = cls(
-            claim,
-            tuple(map(Check.from_json, entry["checks"])),
-            tuple(map(Check.from_json, control["checks"])),
+            claim=claim,
+            primary=primary,
+            secondary=tuple(map(Check.from_json, entry["secondary"])),
+            controls=tuple(map(Check.from_json, entry["controls"])),
+            commit=entry["commit"],
         )
         implied = judgement.to_json()
         changed = [name for name in implied if implied[name] != entry[name]]
@@ -295,14 +432,28 @@ class Judgement:
         return judgement
 
 
-_HEADLINE = ("quantity", "predicted", "measured", "interval", "tolerance", "seeds")
+_STATED = tuple(
+    name for name in attrs.fields_dict(Claim) if name not in ("primary", "plan")
+)
 _KEYS = {
-    *attrs.fields_dict(Claim),
-    *_HEADLINE,
-    *("checks", "passes", "negative_control", "verdict"),
+    *_STATED,
+    *("plan", "power", "commit", "primary", "secondary", "controls"),
+    *("verdict", "qualification"),
 }
 
 
-def _tally(checks: Iterable[Check], scale: float = 1.0) -> dict[Outcome, int]:
-    outcomes = [check.outcome(scale) for check in checks]
-    return {outcome: outcomes.count(outcome) for outcome in Outcome}
+def _row(role: str, check: Check, outcome: Outcome) -> dict[str, Any]:
+    estimate = check.estimate
+    return {
+        "check": check.label,
+        "quantity": check.quantity,
+        "predicted": f"{SYMBOLS[check.relation]} {check.predicted:.4g}",
+        "tolerance": check.tolerance,
+        "measured": estimate and estimate.value,
+        "low": estimate and estimate.low,
+        "high": estimate and estimate.high,
+        "interval": estimate and estimate.kind,
+        "seeds": estimate and estimate.seeds,
+        "outcome": outcome.value,
+        "role": role,
+    }

@@ -109,6 +109,10 @@ class Prediction:
             expected = expected[case]
         return expected if isinstance(expected, Bound) else equals(expected)
 
+    def endpoint(self, label: str, case: Any = None) -> Check:
+        """Return the check of a case before it is measured: what a claim states."""
+        return self.check(label, None, case)
+
     def check(self, label: str, estimate: Estimate | None, case: Any = None) -> Check:
         """Judge one measurement as this prediction has it for a case.
 
@@ -150,29 +154,6 @@ class Prediction:
         return [
             self.check(_name(case, label, names), estimates[case], case)
             for case in cases
-        ]
-
-    def controls(
-        self,
-        estimates: Mapping[Any, Estimate],
-        judged_as: Mapping[Any, Any],
-        label: str | Callable[[Any], str] = "{}",
-        names: Mapping[Any, str] | None = None,
-    ) -> list[Check]:
-        """Judge measurements as if they were of other cases, which must not pass.
-
-        Args:
-            estimates: Measurements by case.
-            judged_as: For each case that is measured the predicted one.
-            label: What to call a measured case, as for `checks`.
-            names: What to call a part.
-
-        Raises:
-            ClaimError: No such case is predicted.
-        """
-        return [
-            self.check(_name(case, label, names), estimates[case], other)
-            for case, other in judged_as.items()
         ]
 
     def each(self, *values: Any) -> Prediction:
