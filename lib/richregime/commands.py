@@ -44,6 +44,7 @@ from richregime.pages import (
     write_claims,
 )
 from richregime.progress import Progress, Step, clock
+from richregime.stated import commit_of, notice, with_commits
 
 Keep = Callable[[Chapter, Notebook, Ran], None]
 
@@ -84,12 +85,14 @@ def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> N
 def execute(root: Path, names: Sequence[str] = ()) -> None:
     """Re-execute chapters in place, from their ``.md``, and write their claims.
 
-    Nothing is written unless every output of the chapter may be committed.
+    Nothing is written unless every output of the chapter may be committed. A claim
+    carries the commit that first stated it in this form (`stated.with_commits`).
 
     Raises:
         BookError: an unknown chapter, a failed cell, or outputs that must not be kept.
     """
     chapters = _select(read_chapters(root), names)
+    commits = {chapter.name: commit_of(chapter) for chapter in chapters}
     notebooks = [read_source(chapter) for chapter in chapters]
     work = root / "_build" / "execute"
     shutil.rmtree(work, ignore_errors=True)
@@ -105,15 +108,13 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
         write_execution(root, chapter.name, found)
 
     _run(root, work, chapters, notebooks, keep=keep, ask=WITNESS)
-    again = {chapter.name for chapter in chapters}
-    others = [
-        judgement
-        for judgement in read_claims(root / CLAIMS)
-        if judgement.claim.chapter not in again
-    ]
-    merged = [*others, *read_claims(work / "claims.json")]
+    before = read_claims(root / CLAIMS)
+    judged = with_commits(read_claims(work / "claims.json"), before, commits)
+    merged = [*(j for j in before if j.claim.chapter not in commits), *judged]
     write_claims(merged, root / CLAIMS)
     print(f"\n{scoreboard_text(merged)}")
+    if text := notice(judged):
+        print(text)
 
 
 def verify(root: Path, claims: Path, chapters: Sequence[str] = ()) -> None:
