@@ -8,7 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from richregime import commands, pages, stability
+from richregime import commands, pages, stability, tables, varying
 from richregime.chapters import BookError
 from richregime.cli import main
 from richregime.execution import kernel_environment
@@ -150,7 +150,7 @@ def test_chapters_are_varied_and_left_alone(book, capsys):
 def test_a_verdict_that_rounding_turns_is_an_error(book, monkeypatch, capsys):
     monkeypatch.setenv("SMALL_GAIN", "1e20")
     with pytest.raises(BookError) as caught:
-        stability.measure(book, seeds=0, perturb=1)
+        varying.measure(book, seeds=0, perturb=1)
     lines = str(caught.value).splitlines()[1:]
     assert [line.strip() for line in lines[:2]] == [
         "01-small, cell 3 (Two claims): other lines with its starts moved (1)",
@@ -162,7 +162,7 @@ def test_a_verdict_that_rounding_turns_is_an_error(book, monkeypatch, capsys):
 
 def test_nothing_to_run_is_said(book):
     with pytest.raises(BookError, match="nothing to run"):
-        stability.measure(book, seeds=0, perturb=0)
+        varying.measure(book, seeds=0, perturb=0)
 
 
 # --- without running anything
@@ -236,6 +236,27 @@ def test_a_claim_that_was_stated_otherwise_has_to_be_measured_again():
     assert "toy.C1 was stated otherwise when it was varied" in line
     assert "richregime stability 01-toy" in line
     assert stability.turned([new], known(old)) == []
+
+
+def test_a_table_says_it_of_each_chapter(book):
+    judged = pages.read_claims(book / pages.CLAIMS)
+    row = tables.stability(book).splitlines()[-1].split(" | ")
+    assert row[1:] == ["0 of 2", "not recorded", "", "not recorded", " |"]
+    found = {}
+    for judgement in judged:
+        plain = Found.of(judgement)
+        ends = tuple(end + 1e-3 for end in plain.interval)
+        found[judgement.claim.id] = Stability(
+            judgement.claim.stated, plain, {}, {1: replace(plain, interval=ends)}
+        )
+    stability.write_stability(book, "01-small", found)
+    row = tables.stability(book).splitlines()[-1].split(" | ")
+    assert row[1:] == ["2 of 2", "1 start", "500 changes", "not recorded", " |"]
+    other = replace(found["small.C1"].plain, verdict="undecided")
+    found = {k: replace(v, seeds={1000: other}) for k, v in found.items()}
+    stability.write_stability(book, "01-small", found)
+    row = tables.stability(book).splitlines()[-1].split(" | ")
+    assert row[4] == "1 set" and row[5].count("undecided with seeds from 1,000") == 2
 
 
 def test_claims_of_which_nothing_is_known_are_listed():

@@ -227,8 +227,8 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _stability(options: argparse.Namespace) -> None:
-    from richregime import stability
+    from richregime import varying
 
     root = find_root(options.root)
     names = [chapter_named(root, word) for word in options.chapters]
-    stability.measure(root, names, seeds=options.seeds, perturb=options.perturb)
+    varying.measure(root, names, seeds=options.seeds, perturb=options.perturb)
