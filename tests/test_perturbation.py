@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from test_experiment import spec
 from widthlab import flow, perturbation
+from widthlab.canonical import digest
 from widthlab.papers.hajjar2023symmetries import population
 from widthlab.probes import Features
 from widthlab.runs.archive import Archive, ArchiveError
 from widthlab.runs.executors import Processes
 from widthlab.runs.flows import FlowRun
+from widthlab.runs.provenance import record_key
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import OtherCodeError, sweep
 from widthlab.training import ensemble
@@ -37,6 +39,16 @@ def test_a_perturbation_is_a_number_from_1_up(said, perturbed):
     perturbed(said)
     with pytest.raises(ValueError, match=r"WIDTHLAB_PERTURB is .* from 1 up"):
         perturbation.chosen()
+
+
+def test_a_key_names_the_perturbation_and_is_what_it_was_without(perturbed):
+    said = {"spec": {"width": 64}, "data": "0" * 64, "code": "1" * 64}
+    keys = [record_key(*said.values())]
+    assert keys == [digest(said)]
+    for number in (1, 2):
+        perturbed(number)
+        keys.append(record_key(*said.values()))
+    assert len({*keys}) == 3
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
