@@ -13,13 +13,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from widthlab.perturbation import PERTURB_VARIABLE
+
 from richregime.chapters import BookError, Notebook, code_cells
 from richregime.study import FIRST_SEED_VARIABLE
 
 CELL_TIMEOUT = 900
 TASKS_END_WITHIN = 5.0  # seconds
 # What would change a chapter's outputs, on whoever's machine it is set.
-_DROPPED = {"MPLBACKEND", FIRST_SEED_VARIABLE}
+_DROPPED = {"MPLBACKEND", FIRST_SEED_VARIABLE, PERTURB_VARIABLE}
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -48,8 +50,8 @@ def kernel_environment(
     """Environment variables of a chapter's kernel.
 
     Records and claims go to `work`, and what a user's own configuration could change
-    about the outputs (plot back end, start-up files, progress bars on stderr, seeds) is
-    fixed.
+    about the outputs (plot back end, start-up files, progress bars on stderr, seeds,
+    perturbations) is fixed.
 
     Args:
         root: the book's folder.

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 FIRST_SEED_VARIABLE = "WIDTHLAB_FIRST_SEED"
 """Environment variable that moves every chapter's seeds: another replication."""
 
+_PUBLISHED: dict[tuple[str, str], Judgement] = {}
+
+
+def published() -> tuple[Judgement, ...]:
+    """Return what this process has published, with all digits, the last of each."""
+    return tuple(_PUBLISHED.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -113,6 +120,7 @@ class Study:
         if os.environ.get("WIDTHLAB_CLAIMS"):
             ClaimsFile().update(judgements)
         for judgement in judgements:
+            _PUBLISHED[judgement.claim.id, judgement.claim.tier] = judgement
             print(judgement.line())
 
     def glance(self) -> Any:
