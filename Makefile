@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map chapter address
+.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map rates chapter address
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -41,6 +41,7 @@ help:
 	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
 	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
+	@echo "  make rates       authors: simulate how often verdicts err, for the page on verdicts"
 	@echo "  make address     authors: say where the book is published, or move it with"
 	@echo "                   URL=https://github.com/OWNER/REPOSITORY (SITE=https://... if elsewhere)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
@@ -108,6 +109,9 @@ chapter: $(STAMP)
 
 map: $(STAMP)
 	@$(BOOK) map
+
+rates: $(STAMP)
+	@$(BOOK) rates
 
 address: $(STAMP)
 	@$(BOOK) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)') $(if $(CHECK),--check)

@@ -1,7 +1,6 @@
 """How often verdicts err: simulated by `make rates`, for *How verdicts are reached*.
 
-The numbers are kept in ``results/verdict-rates.json``. Each comes from a generator of
-its own, so that a test can draw some of them anew.
+The numbers are kept in ``results/verdict-rates.json``; a test draws them anew.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ from richregime.tables import table
 RATES = Path("results/verdict-rates.json")
 TIMES = 20_000
 """Experiments behind each number."""
-
-FAMILIES = 5_000
-"""Experiments behind each number of a family of checks."""
 
 _DOUBLING, _ROOTS = 1.0, 0.5
 
@@ -71,7 +67,7 @@ VERDICTS = {
 }
 
 
-def designs(times: int = TIMES) -> Iterator[dict[str, Any]]:
+def designs(times: int) -> Iterator[dict[str, Any]]:
     """Yield how often each verdict comes out, by design and by what is true."""
     for place, (name, design) in enumerate(DESIGNS.items()):
         for case, (what, margins) in enumerate(MARGINS.items()):
@@ -81,7 +77,7 @@ def designs(times: int = TIMES) -> Iterator[dict[str, Any]]:
             yield facts | _shares(design.check(), drawn)
 
 
-def curvatures(times: int = TIMES) -> Iterator[dict[str, Any]]:
+def curvatures(times: int) -> Iterator[dict[str, Any]]:
     """Yield the same where the law is bent and the exponent is the predicted one."""
     design = DESIGNS[BENT]
     for place, size in enumerate(CURVATURES):
@@ -93,7 +89,7 @@ def curvatures(times: int = TIMES) -> Iterator[dict[str, Any]]:
             yield facts | _shares(design.check(), drawn)
 
 
-def orderings(times: int = TIMES) -> Iterator[dict[str, Any]]:
+def orderings(times: int) -> Iterator[dict[str, Any]]:
     """Yield how often an ordering paired by seed is found, by its true size."""
     check = Check.at_least("difference", "of two arms, paired by seed", 0.0)
     for place, effect in enumerate(EFFECTS):
@@ -102,7 +98,7 @@ def orderings(times: int = TIMES) -> Iterator[dict[str, Any]]:
         yield {"effect": effect} | _shares(check, drawn)
 
 
-def families(times: int = FAMILIES) -> Iterator[dict[str, Any]]:
+def families(times: int) -> Iterator[dict[str, Any]]:
     """Yield what becomes of many checks judged together, adjusted and not."""
     check = Check.equals("one of many", "q", 0.0, 1.0)
     spread = _spread(check)
@@ -133,17 +129,20 @@ def _shares(check: Check, samples: np.ndarray) -> dict[str, float]:
     return {v.value: round(found[outcome], 4) for outcome, v in VERDICTS.items()}
 
 
-def write_rates(root: Path) -> None:
-    """Simulate all of it and write ``results/verdict-rates.json``: a minute or two."""
-    found = {
-        "experiments": TIMES,
-        "experiments of families": FAMILIES,
-        "designs": list(designs()),
-        "curvatures": list(curvatures()),
-        "orderings": list(orderings()),
-        "families": list(families()),
+def simulate(times: int = TIMES) -> dict[str, Any]:
+    """Return all of it as plain values, each number over so many experiments."""
+    return {
+        "experiments": times,
+        "designs": list(designs(times)),
+        "curvatures": list(curvatures(times)),
+        "orderings": list(orderings(times)),
+        "families": list(families(times)),
     }
-    text = json.dumps(found, indent=1, ensure_ascii=False)
+
+
+def write_rates(root: Path) -> None:
+    """Simulate all of it and write ``results/verdict-rates.json``: some seconds."""
+    text = json.dumps(simulate(), indent=1, ensure_ascii=False)
     write_text(root / RATES, text + "\n")
 
 
@@ -219,8 +218,10 @@ def _three(row: Mapping[str, Any]) -> str:
 
 
 def _share(number: float) -> str:
-    """Return a share in two digits, as ".95"; a half per mille is no zero."""
+    """Return a share in two digits, ".95"; what is rare is not said to be never."""
     if 0 < number < 0.005:
         return "<.005"
+    if 0.995 <= number < 1:
+        return ">.995"
     text = f"{number:.2f}"
     return text.removeprefix("0") if text != "0.00" else "0"

@@ -1,21 +1,19 @@
 r"""How often each verdict comes out if the truth is known: the rule, simulated.
 
-Replications are drawn from a normal law, and judged by the code that judges chapters.
+Replications are drawn from a normal law, and judged many experiments at a time as
+`Check` and `holm` judge one.
 A run of width $n$ has $\log y = a + \beta \log n + \sigma z$ with $z$ standard normal;
 a replication's intercept $a$ is its own and falls out of its slope.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import attrs
 import numpy as np
+from scipy.special import stdtr
 
-from widthlab.claims.check import Check, Outcome, holm
-from widthlab.claims.estimates import mean
+from widthlab.claims.check import ALPHA, Check, Outcome
 from widthlab.claims.power import Plan
 
 
@@ -92,10 +90,11 @@ def outcomes(check: Check, samples: np.ndarray) -> dict[Outcome, float]:
     >>> [round(shares[name], 2) for name in ("pass", "open", "fail")]
     [0.33, 0.33, 0.33]
     """
-    found = Counter(
-        attrs.evolve(check, estimate=mean(row)).outcome() for row in samples
-    )
-    return {name: found[name] / len(samples) for name in Outcome}
+    holds, fails = p_values(check, samples)
+    passed, failed = holds <= ALPHA, fails <= ALPHA
+    found = {Outcome.PASS: passed, Outcome.FAIL: failed & ~passed}
+    shares = {name: float(where.mean()) for name, where in found.items()}
+    return shares | {Outcome.OPEN: float((~passed & ~failed).mean())}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,28 +114,39 @@ class Family:
     any_failed: float
 
 
-def family(
-    check: Check, samples: Sequence[np.ndarray], *, adjusted: bool = True
-) -> Family:
+def family(check: Check, samples: np.ndarray, *, adjusted: bool = True) -> Family:
     """Return what became of checks judged together, adjusted by Holm or not.
 
     Args:
         check: What each of them is.
-        samples: Replications of each experiment: a row a check.
+        samples: Replications, by experiment, check and seed.
         adjusted: Whether they are adjusted together, as secondary checks are.
     """
-    judged = []
-    for rows in samples:
-        checks = [
-            attrs.evolve(check, label=f"{i}", estimate=mean(row))
-            for i, row in enumerate(rows)
-        ]
-        judged.append(holm(checks) if adjusted else [one.outcome() for one in checks])
-    passes = np.array([[one is Outcome.PASS for one in row] for row in judged])
-    fails = np.array([[one is Outcome.FAIL for one in row] for row in judged])
+    holds, fails = p_values(check, samples)
+    levels = (_levels(holds), _levels(fails)) if adjusted else (ALPHA, ALPHA)
+    passed = holds <= levels[0]
+    failed = (fails <= levels[1]) & ~passed
     return Family(
-        passed=float(passes.mean()),
-        all_passed=float(passes.all(axis=1).mean()),
-        any_passed=float(passes.any(axis=1).mean()),
-        any_failed=float(fails.any(axis=1).mean()),
+        passed=float(passed.mean()),
+        all_passed=float(passed.all(axis=1).mean()),
+        any_passed=float(passed.any(axis=1).mean()),
+        any_failed=float(failed.any(axis=1).mean()),
     )
+
+
+def p_values(check: Check, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return p-values for a check and against it; replications are the last axis."""
+    seeds = samples.shape[-1]
+    error = samples.std(axis=-1, ddof=1) / np.sqrt(seeds)
+    low, high = ((samples.mean(axis=-1) - end) / error for end in check.bounds())
+    above_low, below_high = stdtr(seeds - 1, -low), stdtr(seeds - 1, high)
+    below_low, above_high = stdtr(seeds - 1, low), stdtr(seeds - 1, -high)
+    return np.maximum(above_low, below_high), np.minimum(below_low, above_high)
+
+
+def _levels(p_values: np.ndarray) -> np.ndarray:
+    """Level of each row up to which Holm's step-down procedure rejects."""
+    ordered, count = np.sort(p_values, axis=1), p_values.shape[1]
+    small = ordered <= ALPHA / np.arange(count, 0, -1)
+    rejected = np.logical_and.accumulate(small, axis=1)
+    return np.where(rejected, ordered, 0.0).max(axis=1, keepdims=True)
