@@ -6,6 +6,7 @@ import attrs
 import numpy as np
 import pytest
 from richregime import rates
+from richregime.site.rates import TABLES
 from widthlab.claims import Check, Plan, Verdict, mean
 from widthlab.claims import claim as claim_module
 from widthlab.claims.check import Outcome, holm
@@ -141,17 +142,11 @@ def test_what_is_stored_is_drawn_anew_to_the_last_digit(tmp_path):
         )
 
 
-_TABLES = {
-    "designs": rates.table_of_designs,
-    "curvatures": rates.table_of_curvatures,
-    "orderings": rates.table_of_orderings,
-    "families": rates.table_of_families,
-}
-
-
-@pytest.mark.parametrize("name", _TABLES)
+@pytest.mark.parametrize("name", TABLES)
 def test_tables_have_a_row_for_what_is_stored(name):
-    lines = _TABLES[name](ROOT).splitlines()
+    page = (ROOT / "library" / "verdicts.md").read_text(encoding="utf-8")
+    assert f"```{{rates}} {name}\n" in page
+    lines = TABLES[name](ROOT).splitlines()
     share = len(rates.MARGINS) if name == "designs" else 1
     assert len(lines) == 2 + len(STORED[name]) / share
     assert len({line.count("|") for line in lines}) == 1

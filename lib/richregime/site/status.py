@@ -1,4 +1,4 @@
-"""A directive for tables that are made from `results/` at build, as on *Status*."""
+"""The directive of the page *Status*: its tables, made from `results/` at build."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from richregime import durations, rates, tables
+from richregime import durations, tables
 
 SECTIONS = {
     name: getattr(module, name)
@@ -16,11 +16,6 @@ SECTIONS = {
         (durations, ("measured", "elsewhere", "paper")),
     )
     for name in names
-} | {
-    "designs": rates.table_of_designs,
-    "curvatures": rates.table_of_curvatures,
-    "orderings": rates.table_of_orderings,
-    "families": rates.table_of_families,
 }
 
 

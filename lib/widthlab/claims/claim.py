@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Claim", "Judgement", "Outcome", "Verdict"]
 
 _CHECKS = several(instance(Check))
+_WORDS = instance(str, called="a text, empty where there is nothing to say")
 TIERS = ("live", "paper")
 
 _DIGITS = 4
@@ -110,9 +111,7 @@ class Claim:
     plan: Plan | None = attrs.field(
         default=None, converter=optional(instance(Plan), "for what is no sample")
     )
-    exploratory: str = attrs.field(
-        default="", validator=attrs.validators.instance_of(str)
-    )
+    exploratory: str = attrs.field(default="", converter=_WORDS)
 
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9]+", self.id, re.ASCII):
@@ -199,7 +198,7 @@ class Judgement:
     primary: Check = attrs.field(converter=instance(Check))
     secondary: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
     controls: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
-    commit: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    commit: str = attrs.field(default="", converter=_WORDS)
 
     def __attrs_post_init__(self) -> None:
         self._refuse_an_unplanned_sample()
