@@ -8,6 +8,8 @@ CHAPTER ?=
 NAME :=
 TITLE :=
 PAPER :=
+SEEDS :=
+PERTURB :=
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -18,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map rates chapter address
+.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map rates chapter address stability
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -40,6 +42,9 @@ help:
 	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
 	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
 	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
+	@echo "  make stability   authors: run chapters with other seeds, and with starts moved by"
+	@echo "                   rounding; writes results/stability.json (CHAPTER=01-... for one;"
+	@echo "                   SEEDS=2 further sets, PERTURB=3 times; SEEDS=0 PERTURB=3 as CI does)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
 	@echo "  make rates       authors: simulate how often verdicts err, for the page on verdicts"
 	@echo "  make address     authors: say where the book is published, or move it with"
@@ -99,6 +104,9 @@ browser: $(STAMP)
 
 execute: $(STAMP)
 	@$(BOOK) execute $(CHAPTER)
+
+stability: $(STAMP)
+	@$(BOOK) stability $(CHAPTER) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PERTURB),--perturb $(PERTURB))
 
 bench: $(STAMP)
 	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
+from richregime.chapters import chapter_named, read_chapters
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -29,11 +30,12 @@ MAY = {
     "pages.deploy": {"pages": "write", "id-token": "write"},
     "reexecute.report": {"issues": "write"},
     "newest.report": {"issues": "write"},
+    "stability.report": {"issues": "write"},
 }
 
 
 def test_there_is_a_workflow_for_each_purpose():
-    assert set(WORKFLOWS) == {"ci", "pages", "reexecute", "newest"}
+    assert set(WORKFLOWS) == {"ci", "pages", "reexecute", "newest", "stability"}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -86,7 +88,7 @@ def test_nobody_elses_code_runs_with_more_than_reading():
     assert triggers["pages"]["push"] == {"branches": ["main"]}
     for name in ("build", "deploy"):
         assert JOBS[f"pages.{name}"]["if"] == "github.ref == 'refs/heads/main'"
-    for name in ("reexecute", "newest"):
+    for name in ("reexecute", "newest", "stability"):
         assert "push" not in triggers[name]
         (when,) = triggers[name]["schedule"]
         assert re.fullmatch(r"[1-5]?\d \d+ \* \* [0-6]", when["cron"]), "weekly"
@@ -119,7 +121,7 @@ def test_what_a_script_calls_exists(name, script):
 
 def test_what_fails_reaches_the_report():
     """A pipe must not hide a failure, and the logs are where the report looks."""
-    for name in ("reexecute", "newest"):
+    for name in ("reexecute", "newest", "stability"):
         assert WORKFLOWS[name]["defaults"]["run"]["shell"] == "bash"  # pipefail
         report = JOBS[f"{name}.report"]
         needed = report["needs"]
@@ -138,6 +140,12 @@ def test_what_fails_reaches_the_report():
         assert logs <= set(upload["with"]["path"].split())
         assert upload["if"] == "always()"
         assert steps["actions/download-artifact"]["continue-on-error"] is True
+
+
+def test_every_chapter_is_perturbed():
+    chapters = JOBS["stability.perturb"]["strategy"]["matrix"]["chapter"]
+    names = [chapter.name for chapter in read_chapters(ROOT)]
+    assert [chapter_named(ROOT, str(number)) for number in chapters] == names
 
 
 def test_pythons_are_supported():

@@ -214,6 +214,18 @@ def _texts(output: Any) -> Iterator[str]:
             yield data if isinstance(data, str) else json.dumps(data)
 
 
+def pinned(notebook: Notebook) -> list[tuple[str, str]]:
+    """List (place, text) of the code cells whose outputs nbval compares."""
+    return [
+        (
+            f"cell {index} ({group})",
+            "\n".join(t for o in cell.outputs for t in _texts(o)),
+        )
+        for index, cell, group in code_cells(notebook)
+        if "nbval-ignore-output" not in cell.metadata.get("tags", [])
+    ]
+
+
 def chapter_problems(chapter: Chapter) -> list[str]:
     """Say what keeps a chapter's committed pair from being published, one line each."""
     import nbformat

@@ -44,6 +44,7 @@ from richregime.pages import (
     write_claims,
 )
 from richregime.progress import Progress, Step, clock
+from richregime.stated import commit_of, notice, with_commits
 
 Keep = Callable[[Chapter, Notebook, Ran], None]
 
@@ -59,7 +60,7 @@ def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> N
         BookError: a cell failed, or a verdict is not the committed one.
     """
     work = root / "_build" / "reproduce"
-    chapters = _select(read_chapters(root), names)
+    chapters = select(read_chapters(root), names)
     resumed = len(list((work / "store").glob("??/*.json")))
     if resumed:
         print(
@@ -68,7 +69,7 @@ def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> N
         )
     (work / "claims.json").unlink(missing_ok=True)
     notebooks = [_committed(chapter) for chapter in chapters]
-    _run(root, work, chapters, notebooks, keep=_keep_copy(work))
+    run_chapters(root, work, chapters, notebooks, keep=_keep_copy(work))
     shutil.rmtree(work / "store", ignore_errors=True)
 
     print(f"\n{scoreboard_text(read_claims(work / 'claims.json'))}\n")
@@ -84,12 +85,14 @@ def reproduce(root: Path, names: Sequence[str] = (), *, build: bool = True) -> N
 def execute(root: Path, names: Sequence[str] = ()) -> None:
     """Re-execute chapters in place, from their ``.md``, and write their claims.
 
-    Nothing is written unless every output of the chapter may be committed.
+    Nothing is written unless every output of the chapter may be committed. A claim
+    carries the commit that first stated it in this form (`stated.with_commits`).
 
     Raises:
         BookError: an unknown chapter, a failed cell, or outputs that must not be kept.
     """
-    chapters = _select(read_chapters(root), names)
+    chapters = select(read_chapters(root), names)
+    commits = {chapter.name: commit_of(chapter) for chapter in chapters}
     notebooks = [read_source(chapter) for chapter in chapters]
     work = root / "_build" / "execute"
     shutil.rmtree(work, ignore_errors=True)
@@ -104,16 +107,14 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
         found = executed(root, chapter, ran.began, ran.seconds, ran.answer)
         write_execution(root, chapter.name, found)
 
-    _run(root, work, chapters, notebooks, keep=keep, ask=WITNESS)
-    again = {chapter.name for chapter in chapters}
-    others = [
-        judgement
-        for judgement in read_claims(root / CLAIMS)
-        if judgement.claim.chapter not in again
-    ]
-    merged = [*others, *read_claims(work / "claims.json")]
+    run_chapters(root, work, chapters, notebooks, keep=keep, ask=WITNESS)
+    before = read_claims(root / CLAIMS)
+    judged = with_commits(read_claims(work / "claims.json"), before, commits)
+    merged = [*(j for j in before if j.claim.chapter not in commits), *judged]
     write_claims(merged, root / CLAIMS)
     print(f"\n{scoreboard_text(merged)}")
+    if text := notice(judged):
+        print(text)
 
 
 def verify(root: Path, claims: Path, chapters: Sequence[str] = ()) -> None:
@@ -155,7 +156,7 @@ def status(root: Path) -> None:
     print("Every chapter matches its source and was executed in one clean run.")
 
 
-def _run(
+def run_chapters(
     root: Path,
     work: Path,
     chapters: Sequence[Chapter],
@@ -163,10 +164,11 @@ def _run(
     *,
     keep: Keep,
     ask: str = "",
+    variation: Mapping[str, str] | None = None,
 ) -> None:
     """Execute notebooks one after the other with one progress display for all."""
     work.mkdir(parents=True, exist_ok=True)
-    env = kernel_environment(root, work)
+    env = kernel_environment(root, work, variation)
     warm_up(env)
     plan = _plan(read_executions(root), chapters, notebooks)
     begin, offset = time.monotonic(), 0
@@ -232,7 +234,12 @@ def _write_notebook(notebook: Notebook, path: Path) -> None:
     write_text(path, text if text.endswith("\n") else text + "\n")
 
 
-def _select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:
+def select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:
+    """Return the chapters of these names, in their order; all, without names.
+
+    Raises:
+        BookError: there are none, or none of a name.
+    """
     known = {chapter.name: chapter for chapter in _require(chapters)}
     if unknown := [name for name in names if name not in known]:
         raise BookError(

@@ -6,17 +6,22 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from widthlab.perturbation import PERTURB_VARIABLE
+
 from richregime.chapters import BookError, Notebook, code_cells
+from richregime.study import FIRST_SEED_VARIABLE
 
 CELL_TIMEOUT = 900
 TASKS_END_WITHIN = 5.0  # seconds
+# What would change a chapter's outputs, on whoever's machine it is set.
+_DROPPED = {"MPLBACKEND", FIRST_SEED_VARIABLE, PERTURB_VARIABLE}
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -39,13 +44,22 @@ class CellError(BookError):
     """A cell that raised, ran too long or took its kernel down."""
 
 
-def kernel_environment(root: Path, work: Path) -> dict[str, str]:
+def kernel_environment(
+    root: Path, work: Path, variation: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """Environment variables of a chapter's kernel.
 
     Records and claims go to `work`, and what a user's own configuration could change
-    about the outputs (plot back end, start-up files, progress bars on stderr) is fixed.
+    about the outputs (plot back end, start-up files, progress bars on stderr, seeds,
+    perturbations) is fixed.
+
+    Args:
+        root: the book's folder.
+        work: folder of this execution's records and claims.
+        variation: variables by which this execution differs from an ordinary one, as
+            the first seed.
     """
-    env = {key: value for key, value in os.environ.items() if key != "MPLBACKEND"}
+    env = {key: value for key, value in os.environ.items() if key not in _DROPPED}
     cache = root / ".cache"
     env |= {
         "WIDTHLAB_STORE": str(work / "store"),
@@ -57,7 +71,7 @@ def kernel_environment(root: Path, work: Path) -> dict[str, str]:
     }
     # The committed outputs are a CPU's. Whoever sets this variable means it.
     env.setdefault("JAX_PLATFORMS", "cpu")
-    return env
+    return env | dict(variation or {})
 
 
 def warm_up(env: dict[str, str]) -> None:

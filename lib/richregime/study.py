@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     import pandas as pd
     from widthlab.runs.archive import Archive
 
+FIRST_SEED_VARIABLE = "WIDTHLAB_FIRST_SEED"
+"""Environment variable that moves every chapter's seeds: another replication."""
+
+_PUBLISHED: dict[tuple[str, str], Judgement] = {}
+
+
+def published() -> tuple[Judgement, ...]:
+    """Return what this process has published, with all digits, the last of each."""
+    return tuple(_PUBLISHED.values())
+
 
 @dataclass(frozen=True, slots=True)
 class Study:
@@ -110,6 +120,7 @@ class Study:
         if os.environ.get("WIDTHLAB_CLAIMS"):
             ClaimsFile().update(judgements)
         for judgement in judgements:
+            _PUBLISHED[judgement.claim.id, judgement.claim.tier] = judgement
             print(judgement.line())
 
     def glance(self) -> Any:
@@ -163,6 +174,29 @@ class Study:
         rows: Any = self.table(*judgements)
         rows = rows[(rows["role"] != "control") & (rows["outcome"] != "pass")]
         return rows.reset_index(drop=True)
+
+    @staticmethod
+    def seeds(count: int) -> range:
+        """Return the seeds of a chapter's replications, one for each.
+
+        They begin at 0, or where the environment variable `WIDTHLAB_FIRST_SEED` says:
+        the same chapter with other seeds is an independent replication of all of it.
+        `richregime execute` and `reproduce` drop the variable, `stability` sets it.
+
+        Raises:
+            ValueError: the variable is not a number from 0 up.
+
+        Example:
+            >>> Study.seeds(8)
+            range(0, 8)
+        """
+        said = os.environ.get(FIRST_SEED_VARIABLE) or "0"
+        if not (said.isascii() and said.isdecimal()):
+            raise ValueError(
+                f"{FIRST_SEED_VARIABLE} is {said!r}; it is the first of a chapter's "
+                "seeds, a whole number from 0 up"
+            )
+        return range(int(said), int(said) + count)
 
     @staticmethod
     def circumstances(seeds: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from richregime.chapters import Chapter, code_cells, read_chapters
 from richregime.executions import LOCK, Execution, file_sha256, read_executions
 from richregime.pages import CLAIMS, read_claims
 from richregime.progress import clock
+from richregime.stability import live, read_stability, stability_of, turned
 
 UNKNOWN = "not recorded"
 _SLOWEST = 10
@@ -106,6 +108,45 @@ def stored(root: Path) -> str:
             )
         )
     return table(head, rows)
+
+
+def stability(root: Path) -> str:
+    """Say for each chapter what other seeds and rounding do to its verdicts."""
+    judged, known = read_claims(root / CLAIMS), read_stability(root)
+    head = ("chapter", "claims", "rounding", "least margin", "other seeds", "turned")
+    rows = []
+    for chapter in read_chapters(root):
+        mine = [j for j in live(judged) if j.claim.chapter == chapter.name]
+        pairs = [(j, stability_of(j, known)) for j in mine]
+        found = [(j, s) for j, s in pairs if s and s.stated == j.claim.stated]
+        moved, seeds = (
+            max((len(getattr(s, name)) for _, s in found), default=0)
+            for name in ("perturbed", "seeds")
+        )
+        safety = [s.safety(j.primary) for j, s in found]
+        least = min((times for times in safety if times is not None), default=None)
+        others = turned(mine, known)
+        rows.append(
+            (
+                link(root, chapter),
+                f"{len(found)} of {len(mine)}",
+                _count(moved, "start") if moved else UNKNOWN,
+                "" if least is None else _times(least),
+                _count(seeds, "set") if seeds else UNKNOWN,
+                ("; ".join(others) or "none") if seeds else "",
+            )
+        )
+    return table(head, rows)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def _times(safety: float) -> str:
+    if math.isinf(safety):
+        return "nothing changes"
+    return f"{safety:,.0f} changes" if safety < 1e4 else f"{safety:.0e} changes"
 
 
 def _device(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Commands that run experiments: `run` and `reproduce`."""
+"""Commands that run experiments: `run`, `reproduce` and `stability`."""
 
 from __future__ import annotations
 
@@ -49,6 +49,23 @@ def add(commands: Any) -> None:
         "reproduce", help="run all chapters from scratch and compare their verdicts"
     )
     reproduce.set_defaults(command=_reproduce)
+
+    stability = commands.add_parser(
+        "stability",
+        help="run chapters with other seeds, and with starts moved by rounding, and "
+        "store what becomes of their verdicts",
+    )
+    stability.add_argument("chapters", nargs="*", help="names; none means all")
+    stability.add_argument(
+        "--seeds", type=int, default=2, help="further sets of seeds (default: 2)"
+    )
+    stability.add_argument(
+        "--perturb",
+        type=int,
+        default=3,
+        help="times that starts are moved, compared with a run as it is (default: 3)",
+    )
+    stability.set_defaults(command=_stability)
 
 
 def _run(options: argparse.Namespace) -> None:
@@ -207,3 +224,11 @@ def _reproduce(options: argparse.Namespace) -> None:
     from richregime import commands
 
     commands.reproduce(find_root(options.root))
+
+
+def _stability(options: argparse.Namespace) -> None:
+    from richregime import varying
+
+    root = find_root(options.root)
+    names = [chapter_named(root, word) for word in options.chapters]
+    varying.measure(root, names, seeds=options.seeds, perturb=options.perturb)

@@ -12,7 +12,10 @@ from richregime import durations, tables
 SECTIONS = {
     name: getattr(module, name)
     for module, names in (
-        (tables, ("executions", "stored", "data", "environment", "slowest")),
+        (
+            tables,
+            ("executions", "stability", "stored", "data", "environment", "slowest"),
+        ),
         (durations, ("measured", "elsewhere", "paper")),
     )
     for name in names

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
+from widthlab import perturbation
 from widthlab.compilation import compiled
 from widthlab.flow.integrators import (
     Adaptive,
@@ -59,6 +60,8 @@ def solve(
     with precision(dtype):
         count = len(flows)
         members = _stack(flows, dtype)
+        if number := perturbation.chosen():
+            members = perturbation.moved(members, number)
         grid = rows_of_times(times, count, dtype)
         shares = np.full(count, stop_below, dtype)
         steps = np.broadcast_to(np.asarray(getattr(method, "step", 1.0), dtype), count)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from widthlab import perturbation
 from widthlab.files import write
 from widthlab.runs import parquet
 from widthlab.runs.experiment import Experiment
@@ -91,7 +92,17 @@ class Archive:
         return [by_spec[spec] for spec in specs if spec in by_spec]
 
     def add(self, *records: Record) -> None:
-        """Write records beside those that are there, or in their place."""
+        """Write records beside those that are there, or in their place.
+
+        Raises:
+            ArchiveError: the environment asks for perturbed runs, which are to be
+                compared and not kept.
+        """
+        if perturbation.chosen() is not None:
+            raise ArchiveError(
+                f"{perturbation.PERTURB_VARIABLE} is set: runs whose start is moved by "
+                f"rounding are not kept in {self.path}; unset it"
+            )
         new = {name_of(record.spec): _rounded(record) for record in records}
         _write(Path(self.path), self._by_name() | new)
 

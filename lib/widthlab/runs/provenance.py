@@ -7,13 +7,19 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from widthlab import machine
+from widthlab import machine, perturbation
 from widthlab.canonical import digest
 
 # What computes the numbers in a record: rooms and modules of the library. What draws,
 # judges or keeps results is not here, so that a change of colour never retrains.
 _NUMERIC = (
-    *("activations.py", "canonical.py", "compilation.py", "model.py"),
+    *(
+        "activations.py",
+        "canonical.py",
+        "compilation.py",
+        "model.py",
+        "perturbation.py",
+    ),
     *("data", "flow", "kernels", "papers", "parametrization", "probes", "training"),
     *("runs/cells.py", "runs/ensembles.py"),
     *("runs/experiment.py", "runs/experiment_json.py"),
@@ -22,9 +28,13 @@ _ROOT = Path(__file__).parents[1]
 
 
 def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
-    """Name of the record of `spec` on the data with this hash, under this code."""
+    """Name of the record of `spec` on the data with this hash, under this code.
+
+    And with the perturbation that the environment asks for, if there is one.
+    """
     code = code_version() if code is None else code
-    return digest({"spec": spec, "data": data_sha256, "code": code})
+    said = {"spec": spec, "data": data_sha256, "code": code}
+    return digest(said | perturbation.in_key())
 
 
 def numeric_modules() -> tuple[Path, ...]:
@@ -59,7 +69,8 @@ def provenance() -> dict[str, Any]:
     """Return where and with what a record was made, as a payload.
 
     Versions of Python and packages, machine, JAX backend and device kind, git commit
-    of the checkout (None outside one), code version, and the time (UTC, ISO 8601).
+    of the checkout (None outside one), code version, the time (UTC, ISO 8601), and the
+    perturbation, if the environment asks for one.
     """
     import jax
 
@@ -75,4 +86,5 @@ def provenance() -> dict[str, Any]:
         "commit": machine.commit(),
         "code": code_version(),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **perturbation.in_key(),
     }

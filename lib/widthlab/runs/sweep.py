@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from widthlab import ledger
+from widthlab import ledger, perturbation
 from widthlab.runs.cells import cells, run_cell
 from widthlab.runs.executors import completed
 from widthlab.runs.provenance import code_version
@@ -114,7 +114,8 @@ def finish(
     wanted = list(specs)
     if executor is not None:
         cut = cells(wanted, together, in_order=in_order)
-        work = functools.partial(_run_elsewhere, code_version(), until)
+        here = (code_version(), perturbation.chosen())
+        work = functools.partial(_run_elsewhere, here, until)
         yield from filter(None, completed(work, cut, executor))
         return
     use_all_cores()
@@ -143,9 +144,16 @@ def _run_cell(until: float, cell: Sequence[Spec | None]) -> list[Record]:
 
 
 def _run_elsewhere(
-    code: str, until: float, cell: Sequence[Spec | None]
+    there: tuple[str, int | None], until: float, cell: Sequence[Spec | None]
 ) -> list[Record]:
     """Run a cell in a worker, which must have the library that its caller has."""
+    code, number = there
+    if number != perturbation.chosen():
+        raise OtherCodeError(
+            f"{perturbation.PERTURB_VARIABLE} is not the same in this worker "
+            f"({perturbation.chosen()}) and in the process that started the sweep "
+            f"({number}): set it, or not, for both"
+        )
     if code != code_version():
         raise OtherCodeError(
             "this worker's source of widthlab is not that of the process that started "

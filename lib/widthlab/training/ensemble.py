@@ -19,6 +19,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
+from widthlab import perturbation
 from widthlab.compilation import compiled
 from widthlab.training import member
 from widthlab.training.devices import (
@@ -75,6 +76,10 @@ def train(
         before = sum(_TRACES.values())
         program = _Program(plan, tuple(probes), mesh)
         state = program.start(members, orders)
+        # Out of the program, which is the same with and without.
+        if number := perturbation.chosen():
+            weights = perturbation.moved(state.parameters, number)
+            state = state._replace(parameters=weights)
         _check_memory(program, state, data)
         initial = jax.tree.map(jnp.copy, state.parameters)
         observations = []
