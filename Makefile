@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONNOUSERSITE := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map chapter address stability
+.PHONY: help reproduce test paper html pdf serve clean lock lint format unit nbval browser execute bench map rates chapter address stability
 
 help:
 	@echo "The Rich Regime: what you can run"
@@ -46,6 +46,7 @@ help:
 	@echo "                   rounding; writes results/stability.json (CHAPTER=01-... for one;"
 	@echo "                   SEEDS=2 further sets, PERTURB=3 times; SEEDS=0 PERTURB=3 as CI does)"
 	@echo "  make map         authors: write what the map of parametrizations takes from the library"
+	@echo "  make rates       authors: simulate how often verdicts err, for the page on verdicts"
 	@echo "  make address     authors: say where the book is published, or move it with"
 	@echo "                   URL=https://github.com/OWNER/REPOSITORY (SITE=https://... if elsewhere)"
 	@echo "  make lock        authors: compile pyproject.toml into requirements.lock"
@@ -116,6 +117,9 @@ chapter: $(STAMP)
 
 map: $(STAMP)
 	@$(BOOK) map
+
+rates: $(STAMP)
+	@$(BOOK) rates
 
 address: $(STAMP)
 	@$(BOOK) address $(if $(URL),'$(URL)') $(if $(SITE),--site '$(SITE)') $(if $(CHECK),--check)

@@ -77,10 +77,14 @@ time.sleep(float(os.environ.get("SMALL_WAIT", "0")))
 study = Study("01-small", key="small", paper="chen2025global")
 zero = Prediction("value", 0.0, within=0.1)
 measured = float(os.environ.get("SMALL_MEASURED", "0"))
-claim = study.claim(1, "It is zero.", source="abstract", origin="rounding")
-study.publish(
-    claim.judge([zero.check("it", exact(measured))], [zero.check("one", exact(1.0))])
+claim = study.claim(
+    1,
+    "It is zero.",
+    source="abstract",
+    origin="rounding",
+    primary=zero.endpoint("it"),
 )
+study.publish(claim.judge(exact(measured), controls={"one": exact(1.0)}))
 ```
 """
 

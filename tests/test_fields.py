@@ -13,6 +13,7 @@ import pytest
 import widthlab
 from widthlab import fields, parametrization
 from widthlab.claims import Check, Claim, Estimate, Judgement
+from widthlab.claims.power import Plan as PowerPlan
 from widthlab.claims.prediction import Bound, Prediction
 from widthlab.data import DataSpec, Synthetic
 from widthlab.data.stream import STREAMS, Stream
@@ -31,8 +32,17 @@ from widthlab.training.state import Plan
 
 DATA = DataSpec("digits", n_train=32, targets="labels")
 SHAPE = Shape(64, (8, 8), 10, "tanh")
-CLAIM = Claim("mup.C1", "01-mup", "chen2025", "It moves.", "abstract", "live", "spread")
-CHECK = Check("a", "slope", "equals", 0.0, 0.1, Estimate(0.0, -0.1, 0.1, 3))
+CHECK = Check("a", "slope", "equals", 0.0, 0.1, Estimate(0.0, -0.1, 0.1, 3, "range"))
+CLAIM = Claim(
+    id="mup.C1",
+    chapter="01-mup",
+    paper="chen2025",
+    statement="It moves.",
+    source="abstract",
+    tier="live",
+    primary=attrs.evolve(CHECK, estimate=None),
+    tolerance_origin="spread",
+)
 FLOW = Shallow(width=4).flow(Synthetic(task="xor", n_train=3, dim=4), seed=0)
 # What classes with required fields are made of; all others are made of nothing.
 GIVEN = {
@@ -81,15 +91,17 @@ GIVEN = {
         "predicted": 0.0,
         "tolerance": 0.1,
     },
-    Claim: attrs.asdict(CLAIM),
+    Claim: {f.name: getattr(CLAIM, f.name) for f in attrs.fields(Claim)},
+    PowerPlan: {"seeds": 8, "spread": 0.1, "origin": "pilot"},
     Bound: {"relation": "equals", "number": 0.5, "within": 0.1},
     Prediction: {"quantity": "slope", "expected": 0.0},
-    Judgement: {"claim": CLAIM, "checks": (CHECK,)},
+    Judgement: {"claim": CLAIM, "primary": CHECK},
 }
 # Dataclasses that are asked for nothing: what a computation leaves or passes round, and
 # what the library itself lists.
 RESULTS = {
     *("Activation", "Archive", "Dataset", "Described", "Difference", "KernelFlow"),
+    *("Design", "Family"),
     *(
         "LayerScales",
         "Loss",
@@ -142,7 +154,7 @@ def is_pytree(kind):
         return True
 
 
-def given(kind, **changes):
+def given(kind, /, **changes):
     return kind(**(GIVEN.get(kind, {}) | changes))
 
 

@@ -95,11 +95,12 @@ def test_what_is_judged_can_be_less_than_what_is_drawn():
         Prediction("slope", 0.0).of("ip")
 
 
-def test_controls_are_measurements_of_one_case_judged_as_another():
-    (control,) = MOVES.controls(
-        MEASURED, {("sp", 1): ("ntk", 1)}, "{} in layer {} as NTP", {"sp": "SP"}
+def test_an_endpoint_is_a_check_that_is_not_measured_yet():
+    assert MOVES.endpoint("μP, layer 2", ("mup", 2)) == Check.equals(
+        "μP, layer 2", "slope", 0.0, 0.25
     )
-    assert control == Check.equals("SP in layer 1 as NTP", "slope", -0.5, 0.1, LEVEL)
-    assert control.outcome() == "fail"
-    with pytest.raises(ClaimError, match=r"not for \('hp', 1\)"):
-        MOVES.controls(MEASURED, {("sp", 1): ("hp", 1)})
+    falls = Prediction("slope", at_most(0.0)).endpoint("every layer")
+    assert falls == Check.at_most("every layer", "slope", 0.0)
+    assert falls.outcome() == "not tested"
+    with pytest.raises(ClaimError, match=r"not for None"):
+        MOVES.endpoint("which case?")

@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import attrs
 import jsonschema
 import numpy as np
 import pytest
@@ -20,8 +19,8 @@ from richregime.executions import (
 from richregime.pages import CLAIMS, read_claims, write_claims
 from richregime.record import SCHEMA, SCHEMA_ID, record, record_text, stored_runs
 from sklearn import datasets
+from synthetic_claims import JUDGED, student
 from widthlab.canonical import content_sha256
-from widthlab.claims import Estimate
 from widthlab.data.origins import origin
 from widthlab.data.sources import SOURCES
 from widthlab.data.synthetic import TASKS
@@ -65,6 +64,7 @@ def book(tmp_path):
     shutil.copytree(ROOT / folder, tmp_path / folder)
     toc = f"format: jb-book\nroot: index\nchapters:\n- file: chapters/{first.name}\n"
     (tmp_path / "_toc.yml").write_text(toc)
+    write_claims(JUDGED, tmp_path / CLAIMS)
     write_execution(tmp_path, first.name, FULL)
     return tmp_path
 
@@ -88,11 +88,22 @@ def test_the_record_of_a_chapter_is_valid_and_complete(chapter):
     assert [(c["id"], c["tier"], c["verdict"]) for c in found["claims"]] == [
         (j.claim.id, j.claim.tier, j.verdict) for j in judged
     ]
-    assert [c["measured"] for c in found["claims"]] == [
-        j.checks[0].rounded().estimate.value for j in judged
+    assert [c["primary"] for c in found["claims"]] == [
+        j.to_json()["primary"] for j in judged
     ]
     assert found["notebook"]["sha256"] == file_sha256(chapter.notebook)
     assert found["execution"]["seconds"] == read_executions(ROOT)[chapter.name].seconds
+
+
+def test_the_record_has_claims_of_every_kind(book):
+    found = made(book)
+    VALIDATOR.validate(found)
+    mine = [j for j in JUDGED if j.claim.chapter == CHAPTERS[0].name]
+    assert {(c["id"], c["tier"]): c["verdict"] for c in found["claims"]} == {
+        (j.claim.id, j.claim.tier): j.verdict for j in mine
+    }
+    (own,) = [c for c in found["claims"] if c["ours"]]
+    assert own["exploratory"] and own["plan"]["truth"] == 0.6 and own["secondary"] == 1
 
 
 def test_the_record_has_what_the_execution_recorded(book):
@@ -123,21 +134,18 @@ def test_what_was_not_recorded_is_null_and_no_guess(book):
 def test_the_record_changes_with_a_verdict(book):
     before, path = made(book), book / CLAIMS
     judged = read_claims(path)
-    index = next(i for i, j in enumerate(judged) if j.claim.id == "mup.C5")
+    index = next(i for i, j in enumerate(judged) if j.claim.id == "mup.C1")
     assert judged[index].verdict == "reproduced"
-    checks = [
-        attrs.evolve(c, estimate=Estimate(9.0, 8.9, 9.1, 3))
-        for c in judged[index].checks
-    ]
-    judged[index] = judged[index].claim.judge(checks, judged[index].controls)
+    judged[index] = judged[index].claim.judge(student(9.0, 0.1))
     write_claims(judged, path)
     after = made(book)
     VALIDATOR.validate(after)
     changed = [
         a for a, b in zip(after["claims"], before["claims"], strict=True) if a != b
     ]
-    assert [claim["id"] for claim in changed] == ["mup.C5"]
-    assert changed[0]["verdict"] == "not reproduced" and changed[0]["measured"] == 9.0
+    assert [claim["id"] for claim in changed] == ["mup.C1"]
+    assert changed[0]["verdict"] == "not reproduced"
+    assert changed[0]["primary"]["measured"] == 9.0
     assert {k for k in after if after[k] != before[k]} == {"claims"}
 
 
@@ -149,7 +157,11 @@ def test_the_record_changes_with_a_verdict(book):
         (lambda r: r["claims"][0].update(verdict="fine"), "'fine' is not one of"),
         (lambda r: r["text"].update(sha256="12"), "'12' does not match"),
         (lambda r: r["papers"].clear(), "should be non-empty"),
-        (lambda r: r["claims"][0].update(predicted="one"), "is not of type 'number'"),
+        (
+            lambda r: r["claims"][0]["primary"].update(predicted="one"),
+            "is not of type 'number'",
+        ),
+        (lambda r: r["claims"][0]["plan"].update(seeds=1), "is not valid under"),
         (lambda r: r["data"][0].pop("selections"), "is not valid under"),
         (lambda r: r["execution"].update(date="yesterday"), "does not match"),
     ],

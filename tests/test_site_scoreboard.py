@@ -16,12 +16,11 @@ from richregime.chapters import BookError, Chapter, read_chapters
 from richregime.site import assets, scoreboard
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
+from synthetic_claims import JUDGED
 from widthlab.claims.claim import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
-JUDGED = pages.read_claims(ROOT / pages.CLAIMS)
 NODE = shutil.which("node")
-LABEL = re.compile(r"^\([\w-]+\)=$", re.MULTILINE)
 
 INDEX = """\
 # Front
@@ -39,15 +38,15 @@ BOARD = "# Board\n\n```{scoreboard}\n```\n"
 
 
 def make_book(root, judged=JUDGED):
-    """A book of the committed claims; of the chapters only titles and labels."""
+    """A book of claims of every kind; of the chapters only titles and labels."""
     (root / "chapters").mkdir(parents=True)
     (root / "index.md").write_text(INDEX)
     (root / "scoreboard.md").write_text(BOARD)
     for chapter in read_chapters(ROOT):
-        labels = LABEL.findall(chapter.source.read_text())
+        mine = [j.claim.anchor for j in JUDGED if j.claim.chapter == chapter.name]
         parts = [
             f"# {title(chapter)}",
-            *(f"{x}\n## At {x[1:-2]}" for x in labels),
+            *(f"({anchor})=\n## At {anchor}" for anchor in dict.fromkeys(mine)),
         ]
         (root / "chapters" / f"{chapter.name}.md").write_text("\n\n".join(parts))
     pages.write_claims(judged, root / pages.CLAIMS)
@@ -107,21 +106,51 @@ def test_a_row_says_what_the_claim_s_file_says(board):
         name = scoreboard.name_of(judgement).lower().replace(".", "-")
         row = board.find(id=f"claim-{name}").find_parent("tr")
         cells = [" ".join(cell.text.split()) for cell in row.find_all(["th", "td"])]
-        entry = judgement.to_json()
-        claim, text = judgement.claim, " ".join(cells).replace("’", "'")
+        entry, claim = judgement.to_json(), judgement.claim
+        text, head = " ".join(cells).replace("’", "'"), entry["primary"]
         assert " ".join(claim.statement.split()) in text
-        assert claim.source in text
+        whence = "Ours, from" if claim.ours else "The paper"
+        assert f"{whence}: {claim.source}" in cells[1]
         assert judgement.verdict.badge in cells[2]
-        assert f"{entry['passes']['full']} of {len(entry['checks'])} checks" in cells[2]
-        assert f"{entry['predicted']:.4g}, tolerance" in cells[3]
-        assert f"tolerance {entry['tolerance']:.4g}" in cells[3]
-        low, high = entry["interval"]
-        measured = f"{entry['measured']:.4g} [{low:.4g}, {high:.4g}]"
-        assert cells[4].startswith(measured)
-        assert (f"{entry['seeds']} seeds" in cells[4]) == bool(entry["seeds"])
+        assert judgement.qualification()[1:] in cells[2]
+        assert (f"To decide it: {judgement.to_decide()}" in cells[2]) == (
+            judgement.verdict == "undecided"
+        )
+        assert f"{head['predicted']:.4g}" in cells[3]
+        tolerance = f"tolerance {head['tolerance']:.4g}"
+        assert (tolerance in cells[3]) == bool(head["tolerance"])
+        assert ("power" in cells[3]) == bool(claim.plan)
+        if head["measured"] is not None:
+            low, high = head["interval"]
+            measured = f"{head['measured']:.4g} [{low:.4g}, {high:.4g}]"
+            assert cells[4].startswith(measured)
+        else:
+            assert cells[4] == "not measured"
+        for kind, words in [("t", "seeds"), ("log-t", "seeds"), ("range", "range of")]:
+            assert head["kind"] != kind or words in cells[4]
         assert judgement.control_line() in cells[5]
         kinds = {f"wl-is-{scoreboard.KEYS[judgement.verdict]}", f"wl-in-{claim.tier}"}
         assert kinds <= set(row["class"])
+
+
+def test_what_is_ours_and_what_is_exploratory_is_marked(site, board):
+    front = soup(site / "index.html")
+    chips = {chip["href"].split("#")[1]: chip for chip in front.select("a.wl-chip")}
+    for judgement in JUDGED:
+        claim = judgement.claim
+        name = f"claim-{scoreboard.name_of(judgement).lower().replace('.', '-')}"
+        row, chip = board.find(id=name).find_parent("tr"), chips[name]
+        marks = [mark.text for mark in row.select(".wl-tag")]
+        wanted = {"ours": claim.ours, "exploratory": bool(claim.exploratory)}
+        assert marks == [mark for mark, holds in wanted.items() if holds]
+        assert all(
+            (f", {mark}" in chip.text) == holds for mark, holds in wanted.items()
+        )
+        assert (f"Exploratory: {claim.exploratory}" in row.text) == bool(
+            claim.exploratory
+        )
+        whose = "wl-of-ours" if claim.ours else "wl-of-paper"
+        assert whose in row["class"] and whose in chip["class"]
 
 
 def test_a_row_leads_to_its_section_and_to_itself(site, board):
@@ -156,9 +185,11 @@ def in_order():
 @pytest.mark.parametrize("page", ["index.html", "scoreboard.html"])
 def test_totals_are_those_of_the_claims(site, page):
     line = soup(site / page).select_one(".wl-totals")
-    claims, verdicts = re.match(r"(\d+) claims, (\d+) verdicts", line.text).groups()
+    claims, verdicts = re.match(r"(\d+) claims.*?, (\d+) verdicts", line.text).groups()
     assert int(claims) == len({j.claim.id for j in JUDGED})
     assert int(verdicts) == len(JUDGED)
+    ours = len({j.claim.id for j in JUDGED if j.claim.ours})
+    assert f"({ours} of them ours)" in line.text
     shown = {a["href"].split("?verdict=")[1]: int(a.text.split()[0]) for a in line("a")}
     counted = Counter(scoreboard.KEYS[j.verdict] for j in JUDGED)
     assert shown == counted
@@ -271,9 +302,10 @@ def in_javascript(*cases):
 
 
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
-NONE = {"words": "", "chapter": "", "tier": "", "verdict": ""}
+NONE = {"words": "", "chapter": "", "whose": "", "tier": "", "verdict": ""}
 CHOICES = {
     "chapter": ["mup", "ip"],
+    "whose": ["paper", "ours"],
     "tier": ["live", "paper"],
     "verdict": [verdict.name.lower() for verdict in Verdict],
 }
@@ -284,7 +316,8 @@ CHOICES = {
     "chosen",
     [
         {},
-        {"verdict": "partly"},
+        {"verdict": "undecided"},
+        {"whose": "ours"},
         {"words": "λ_min & width", "tier": "paper"},
         {"words": "50% #1?", "chapter": "ip", "tier": "live", "verdict": "not"},
     ],
@@ -311,6 +344,7 @@ def test_the_rows_of_a_filter_are_those_that_fit_it():
         {
             "text": text,
             "chapter": j.claim.id.split(".")[0],
+            "whose": "ours" if j.claim.ours else "paper",
             "tier": j.claim.tier,
             "verdict": scoreboard.KEYS[j.verdict],
         }
@@ -319,6 +353,7 @@ def test_the_rows_of_a_filter_are_those_that_fit_it():
     filters = [
         NONE,
         *({**NONE, "verdict": v} for v in CHOICES["verdict"]),
+        *({**NONE, "whose": w} for w in CHOICES["whose"]),
         *({**NONE, "tier": t, "chapter": c} for t in CHOICES["tier"] for c in "mup mf"),
         {**NONE, "words": "WIDTH  features"},
     ]

@@ -5,13 +5,16 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from richregime import pages
-from test_site_scoreboard import JUDGED, build
+from synthetic_claims import JUDGED
 from test_site_scoreboard import SITE as BOARD
+from test_site_scoreboard import build
 from widthlab.claims.claim import Verdict
 
 PAPER = next(j for j in JUDGED if j.claim.tier == "paper")
 MINE = [j for j in JUDGED if j.claim.chapter == PAPER.claim.chapter]
 LIVE = next(j for j in MINE if j.claim.tier == "live" and j.controls)
+OURS = next(j for j in MINE if j.claim.ours)
+OPEN = next(j for j in MINE if j.verdict == "undecided")
 
 
 def printed(*lines):
@@ -29,6 +32,7 @@ PAGE = "\n\n".join(
             if j.claim.tier == "live"
         ),
         printed(LIVE.line(), PAPER.line()),
+        printed(OURS.line(), OPEN.line()),
         printed("none.C9 reproduced"),
         printed(LIVE.line(), "and more"),
     ]
@@ -54,12 +58,13 @@ def page(tmp_path_factory):
 
 
 def test_each_line_is_a_callout_that_says_verdict_numbers_and_control(page):
-    live, paper = page.select("div.admonition.wl-verdict")
-    head = LIVE.checks[0].rounded()
+    live, paper, *_ = page.select("div.admonition.wl-verdict")
+    head = LIVE.rounded().primary
     for part in (
         f"{LIVE.verdict.badge.split()[0]} {LIVE.line()}",
-        f"{head.quantity}, {head.label}: measured {head.estimate}",
-        f"{LIVE.passed()} of {len(LIVE.checks)} checks pass",
+        f"{head.quantity}, {head.label}: {head.estimate}, 95 % interval, 8 seeds.",
+        f"Predicted = 0, tolerance {head.tolerance:g}, power above 0.99 with 8 seeds; ",
+        LIVE.qualification()[1:],
         LIVE.control_line(),
         LIVE.controls[0].label,
     ):
@@ -68,6 +73,14 @@ def test_each_line_is_a_callout_that_says_verdict_numbers_and_control(page):
     board = f"../scoreboard.html#claim-{LIVE.claim.anchor}"
     assert live.select_one("p.admonition-title a")["href"] == board
     assert paper.select_one("a")["href"].endswith("-paper")
+
+
+def test_a_callout_says_whose_a_claim_is_and_what_would_decide_it(page):
+    *_, ours, undecided = page.select("div.admonition.wl-verdict")
+    assert [mark.text for mark in ours.select(".wl-tag")] == ["ours", "exploratory"]
+    assert f"Exploratory: {OURS.claim.exploratory}." in ours.text
+    assert undecided.select(".wl-tag") == []
+    assert OPEN.to_decide() and f"To decide it: {OPEN.to_decide()}." in undecided.text
 
 
 def test_what_is_not_such_a_line_or_not_committed_stays(page):

@@ -69,9 +69,10 @@ def scoreboard_text(judgements: Sequence[Judgement]) -> str:
     rows = [("claim", "tier", "verdict", "measured")]
     rows += [
         (
-            judgement.claim.id,
+            judgement.claim.id + " (ours)" * judgement.claim.ours,
             judgement.claim.tier,
-            judgement.verdict.badge,
+            judgement.verdict.badge
+            + " (exploratory)" * bool(judgement.claim.exploratory),
             str(judgement.primary.estimate or "not measured"),
         )
         for judgement in judgements

@@ -25,10 +25,10 @@ from richregime.chapters import BookError, Chapter
 from richregime.executions import LOCK, Execution, file_sha256, read_executions
 from richregime.pages import CLAIMS, read_claims
 
-SCHEMA_ID = "rich-regime-record/1"
+SCHEMA_ID = "rich-regime-record/2"
 SCHEMA = Path(__file__).with_name("record.schema.json")
 # Said elsewhere in the record, or in detail in the claims file alone.
-_ELSEWHERE = ("chapter", "paper", "checks")
+_ELSEWHERE = ("chapter", "paper")
 
 
 def record(root: Path, chapter: Chapter) -> dict[str, Any]:
@@ -107,11 +107,10 @@ def _papers(root: Path, judged: Sequence[Judgement]) -> list[dict[str, Any]]:
 
 
 def _claim(judgement: Judgement) -> dict[str, Any]:
-    """Return a claim by its headline check, with how many checks it has in all."""
+    """Return a claim with endpoint and controls; of its further checks, how many."""
     everything = judgement.to_json()
-    first, *_ = checks = everything["checks"]
     kept = {key: value for key, value in everything.items() if key not in _ELSEWHERE}
-    return {**kept, "relation": first["relation"], "checks": len(checks)}
+    return kept | {"secondary": len(everything["secondary"])}
 
 
 def _data(last: Execution | None) -> list[dict[str, Any]] | None:

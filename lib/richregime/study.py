@@ -147,7 +147,9 @@ class Study:
             claim = next(iter(found.values())).claim
             badges = [found[t].verdict.badge if t in found else "" for t in tiers]
             link = f"[{name}](#{claim.anchor})"
-            statement = f"{claim.statement} *(ours)*" if claim.ours else claim.statement
+            marks = {"ours": claim.ours, "exploratory": claim.exploratory}
+            shown = ", ".join(mark for mark, holds in marks.items() if holds)
+            statement = claim.statement + f" *({shown})*" * bool(shown)
             lines.append(markdown_row([link, statement, *badges]))
         return Markdown("\n".join(lines))
 

@@ -73,7 +73,7 @@ def _trained(found: Execution | None) -> str:
 
 
 def verdicts(judged: Iterable[Judgement], chapter: str, tier: str) -> str:
-    """Count a chapter's verdicts in one tier, "7 ✓, 1 ◐"; nothing if it has none."""
+    """Count a chapter's verdicts in one tier, "7 ✓, 1 ○"; nothing if it has none."""
     mine = [
         judgement.verdict
         for judgement in judged

@@ -19,6 +19,10 @@ def add(commands: Any) -> None:
     check.set_defaults(command=_check)
     drawn = commands.add_parser("map", help="write what the map takes from the library")
     drawn.set_defaults(command=_map)
+    simulated = commands.add_parser(
+        "rates", help="simulate how often verdicts err, and write that down"
+    )
+    simulated.set_defaults(command=_rates)
     where = commands.add_parser("address", help="say, check or change the address")
     where.add_argument("url", nargs="?", help="https://github.com/OWNER/REPOSITORY")
     where.add_argument("--site", help="the site, if it is not GitHub's own")
@@ -54,6 +58,12 @@ def _map(options: argparse.Namespace) -> None:
     from richregime.map import write_map
 
     write_map(find_root(options.root))
+
+
+def _rates(options: argparse.Namespace) -> None:
+    from richregime.rates import write_rates
+
+    write_rates(find_root(options.root))
 
 
 def _address(options: argparse.Namespace) -> None:

@@ -46,10 +46,13 @@ def _status(options: argparse.Namespace) -> None:
         live = [
             j for j in judged if j.claim.chapter == chapter and j.claim.tier == "live"
         ]
-        good = sum(j.verdict.value == "reproduced" for j in live)
+        good, open_ = (
+            sum(j.verdict.value == verdict for j in live)
+            for verdict in ("reproduced", "undecided")
+        )
         print(chapter)
         print(
-            f"  live   {good} of {len(live)} claims reproduced, "
+            f"  live   {good} of {len(live)} claims reproduced, {open_} undecided, "
             f"{executed[chapter].seconds if chapter in executed else '?'} s when last "
             "executed"
         )

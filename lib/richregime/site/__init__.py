@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = (
-    *("a11y", "gallery", "links", "meta", "records", "reference", "scoreboard"),
-    *("status", "verdicts", "weight"),
+    *("a11y", "gallery", "links", "meta", "rates", "records", "reference"),
+    *("scoreboard", "status", "verdicts", "weight"),
 )
 
 

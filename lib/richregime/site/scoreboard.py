@@ -15,7 +15,7 @@ from typing import Any
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 from widthlab.claims.check import SYMBOLS
-from widthlab.claims.claim import Judgement, Verdict
+from widthlab.claims.claim import Claim, Judgement, Verdict
 
 from richregime.bibliography import title
 from richregime.chapters import Chapter
@@ -58,10 +58,12 @@ class Scoreboard(SphinxDirective):
 
     def _totals(self, judgements: Sequence[Judgement]) -> nodes.paragraph:
         """Count claims and verdicts, each count with a link to its rows."""
-        claims = len({judgement.claim.id for judgement in judgements})
+        claims = {judgement.claim.id: judgement.claim for judgement in judgements}
+        ours = sum(claim.ours for claim in claims.values())
         tiers = [judgement.claim.tier for judgement in judgements]
         each = ", ".join(f"{tiers.count(t)} in the {t} tier" for t in sorted({*tiers}))
-        text = f"{claims} claims, {len(tiers)} verdicts ({each}): "
+        own = f" ({ours} of them ours)" if ours else ""
+        text = f"{len(claims)} claims{own}, {len(tiers)} verdicts ({each}): "
         line = nodes.paragraph("", text, classes=["wl-totals"])
         counts = Counter(judgement.verdict for judgement in judgements)
         for verdict in filter(counts.get, Verdict):
@@ -94,14 +96,20 @@ class Scoreboard(SphinxDirective):
         claim, verdict = judgement.claim, judgement.verdict
         mark, number = verdict.badge.split()[0], claim.id.partition(".")[2]
         shown = number if claim.tier == "live" else f"{number} {claim.tier}"
-        rest = f" {claim.id}, {claim.tier} tier, {verdict}: {claim.statement}"
+        marks = "".join(f", {mark}" for mark in marks_of(judgement))
+        rest = f" {claim.id}, {claim.tier} tier{marks}, {verdict}: {claim.statement}"
         return links.link(
             "claim",
             name_of(judgement),
             self.env.docname,
             nodes.inline("", f"{mark} {shown}"),
             nodes.inline("", rest, classes=["wl-tip"]),
-            classes=["wl-chip", f"wl-{KEYS[verdict]}", f"wl-{claim.tier}"],
+            classes=[
+                "wl-chip",
+                f"wl-{KEYS[verdict]}",
+                f"wl-{claim.tier}",
+                whose(claim),
+            ],
         )
 
     def _section(self, chapter: str, judgements: Sequence[Judgement]) -> nodes.section:
@@ -128,15 +136,17 @@ class Scoreboard(SphinxDirective):
         permalink = nodes.reference("", "", *sign, **more)
         target = nodes.target("", "", ids=[node_id])
         first = nodes.paragraph("", "", target, section, nodes.Text(" "), permalink)
+        marks = [nodes.paragraph("", "", tag(mark)) for mark in marks_of(judgement)]
+        whence = f"{'Ours, from' if claim.ours else 'The paper'}: {claim.source}"
         cells = (
-            [first, nodes.paragraph("", f"{claim.tier} tier")],
-            [claim.statement, f"{'Ours' if claim.ours else 'Source'}: {claim.source}"],
+            [first, f"{claim.tier} tier", *marks],
+            [claim.statement, whence, *exploratory(judgement)],
             [nodes.paragraph("", "", badge(verdict)), *qualified(judgement)],
-            [predicted(judgement), quantity(judgement), design(judgement)],
+            [predicted(judgement), quantity(judgement), *design(judgement)],
             measured(judgement),
             control(judgement),
         )
-        classes = [f"wl-is-{KEYS[verdict]}", f"wl-in-{claim.tier}"]
+        classes = [f"wl-is-{KEYS[verdict]}", f"wl-in-{claim.tier}", whose(claim)]
         return nodes.row("", *map(_entry, cells), classes=classes)
 
 
@@ -160,6 +170,29 @@ def badge(verdict: Verdict, before: str = "") -> nodes.inline:
     return nodes.inline("", f"{before}{verdict.badge}", classes=classes)
 
 
+def whose(claim: Claim) -> str:
+    """Return the class of what is the paper's, or ours."""
+    return "wl-of-ours" if claim.ours else "wl-of-paper"
+
+
+def marks_of(judgement: Judgement) -> list[str]:
+    """Return what a claim is marked as: ours, exploratory."""
+    claim = judgement.claim
+    marks = {"ours": claim.ours, "exploratory": claim.exploratory}
+    return [mark for mark, holds in marks.items() if holds]
+
+
+def tag(mark: str) -> nodes.inline:
+    """Return a mark as it stands beside a verdict."""
+    return nodes.inline("", mark, classes=["wl-tag", f"wl-tag-{mark}"])
+
+
+def exploratory(judgement: Judgement) -> list[str]:
+    """Say what was set after a first look at the data, if anything was."""
+    what = judgement.claim.exploratory
+    return [f"Exploratory: {what}"] if what else []
+
+
 def quantity(judgement: Judgement) -> str:
     """Say what the primary endpoint measures, and where."""
     return f"{judgement.primary.quantity} ({judgement.primary.label})"
@@ -180,20 +213,23 @@ def predicted(judgement: Judgement) -> str:
     return f"{relation}, tolerance {head.tolerance:.4g}" if head.tolerance else relation
 
 
-def design(judgement: Judgement) -> str:
-    """Say how likely a pass was if true, and what was set after a first look."""
-    claim, power = judgement.claim, judgement.claim.power
-    known = [f"power {power:.2f}"] if power is not None else []
-    known += [f"stated in {judgement.commit}"] if judgement.commit else []
-    known += [f"exploratory: {claim.exploratory}"] if claim.exploratory else []
-    return "; ".join(known)
+def design(judgement: Judgement) -> list[str]:
+    """Say how likely a pass was if the claim is true, and when it was stated."""
+    plan, power = judgement.claim.plan, judgement.claim.power
+    known = []
+    if plan is not None and power is not None:
+        shown = "above 0.99" if power > 0.99 else f"{power:.2f}"
+        known.append(f"power {shown} with {plan.seeds} seeds")
+    if judgement.commit:
+        known.append(f"stated in {judgement.commit[:10]}")
+    return known
 
 
 def qualified(judgement: Judgement) -> list[str]:
     """Say what the secondary checks add, and what would decide an open claim."""
-    decide = judgement.to_decide()
-    more = [f"To decide it: {decide}."] if decide else []
-    return [judgement.qualification(), *more]
+    decide, adds = judgement.to_decide(), judgement.qualification()
+    more = [f"To decide it: {decide}"] if decide else []
+    return [adds[0].upper() + adds[1:], *more]
 
 
 def control(judgement: Judgement) -> list[str]:

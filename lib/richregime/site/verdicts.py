@@ -1,7 +1,8 @@
 """Verdict lines on the page of a chapter: each a callout with its claim's numbers.
 
 A chapter prints one line for each claim. On the page it stands for what
-``results/claims.json`` knows of it: numbers, checks that pass, what became of controls.
+``results/claims.json`` knows of it: the primary endpoint, its power, what became of
+controls, what secondary checks add, and what would decide it.
 """
 
 from __future__ import annotations
@@ -26,19 +27,26 @@ def callout(judgement: Judgement, page: str, *, board: bool) -> nodes.admonition
     """Return a claim's verdict with its numbers, linked to its row of a scoreboard."""
     head = judgement.primary
     measured = ", ".join(scoreboard.measured(judgement))
-    predicted, design = scoreboard.predicted(judgement), scoreboard.design(judgement)
-    qualified = ". ".join(scoreboard.qualified(judgement))
+    predicted = ", ".join(
+        [scoreboard.predicted(judgement), *scoreboard.design(judgement)]
+    )
     control = ": ".join(scoreboard.control(judgement))
+    said = [*scoreboard.qualified(judgement), *scoreboard.exploratory(judgement)]
     symbol = judgement.verdict.badge.split()[0]
+    marks = [
+        node
+        for mark in scoreboard.marks_of(judgement)
+        for node in (nodes.Text(" "), scoreboard.tag(mark))
+    ]
     title: nodes.Node = nodes.inline("", judgement.line())
     if board:
         title = links.link("claim", scoreboard.name_of(judgement), page, title)
     return nodes.admonition(
         "",
-        nodes.title("", "", nodes.Text(f"{symbol} "), title),
+        nodes.title("", "", nodes.Text(f"{symbol} "), title, *marks),
         nodes.paragraph("", f"{head.quantity}, {head.label}: {measured}."),
         nodes.paragraph("", f"Predicted {predicted}; {control}."),
-        nodes.paragraph("", f"{qualified}. {design}."),
+        nodes.paragraph("", " ".join(f"{one}." for one in said)),
         classes=["wl-verdict", f"wl-{scoreboard.KEYS[judgement.verdict]}"],
     )
 

@@ -133,8 +133,9 @@ class Check:
             return 1.0, 1.0
         low, high = self.bounds()
         holds = max(self.estimate.p_above(low), self.estimate.p_below(high))
-        # A range that ends where the relation begins belongs to both sides.
-        fails = min(self.estimate.p_below(low), self.estimate.p_above(high))
+        # For the limit itself the relation holds: a range that ends there is open.
+        under, over = math.nextafter(low, -math.inf), math.nextafter(high, math.inf)
+        fails = min(self.estimate.p_below(under), self.estimate.p_above(over))
         return holds, fails
 
     def outcome(self) -> Outcome:
@@ -147,9 +148,14 @@ class Check:
 
     def outcome_at(self, holds: float, fails: float) -> Outcome:
         """Return the outcome where p-values for and against it are judged at levels."""
+        return self._outcome(self.p_values(), (holds, fails))
+
+    def _outcome(
+        self, p_values: tuple[float, float], levels: tuple[float, float]
+    ) -> Outcome:
         if self.estimate is None:
             return Outcome.UNTESTED
-        for_it, against = self.p_values()
+        (for_it, against), (holds, fails) = p_values, levels
         if for_it <= holds:
             return Outcome.PASS
         return Outcome.FAIL if against <= fails else Outcome.OPEN
@@ -213,9 +219,10 @@ def holm(checks: Sequence[Check]) -> list[Outcome]:
     """Return the outcomes of several checks, adjusted together by Holm's procedure.
 
     Once over their p-values for the relation and once over those against it, each at
-    `ALPHA`: that any of the outcomes "pass" is wrong has at most this probability, and
-    so has any wrong "fail", whatever the dependence between checks. What is no sample
-    has no p-value and is not adjusted.
+    `ALPHA`: that any of the outcomes "pass" is wrong has at most this probability,
+    whatever the dependence between checks. So has any wrong "fail"; twice that where a
+    band is narrow beside the interval, which can then miss it on either side. What is
+    no sample has no p-value and is not adjusted.
 
     >>> one = Estimate(0.0, -0.09, 0.09, seeds=8)
     >>> [Check.equals("a", "q", 0.0, 0.1, one).outcome()]
@@ -223,13 +230,13 @@ def holm(checks: Sequence[Check]) -> list[Outcome]:
     >>> holm([Check.equals(name, "q", 0.0, 0.1, one) for name in "abc"])[0]
     <Outcome.OPEN: 'open'>
     """
-    sampled = [c for c in checks if c.estimate is not None and c.estimate.samples]
-    levels = [
-        _holm_level([check.p_values()[side] for check in sampled]) for side in (0, 1)
-    ]
+    p_values = [check.p_values() for check in checks]
+    sampled = [c.estimate is not None and c.estimate.samples for c in checks]
+    adjusted = [p for p, is_one in zip(p_values, sampled, strict=True) if is_one]
+    holds, fails = (_holm_level([p[side] for p in adjusted]) for side in (0, 1))
     return [
-        check.outcome_at(*levels) if check in sampled else check.outcome()
-        for check in checks
+        check._outcome(p, (holds, fails) if is_one else (ALPHA, ALPHA))
+        for check, p, is_one in zip(checks, p_values, sampled, strict=True)
     ]
 
 

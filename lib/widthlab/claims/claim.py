@@ -8,6 +8,7 @@ form is one object of `results/claims.json`.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Claim", "Judgement", "Outcome", "Verdict"]
 
 _CHECKS = several(instance(Check))
+_WORDS = instance(str, called="a text, empty where there is nothing to say")
 TIERS = ("live", "paper")
 
 _DIGITS = 4
@@ -109,9 +111,7 @@ class Claim:
     plan: Plan | None = attrs.field(
         default=None, converter=optional(instance(Plan), "for what is no sample")
     )
-    exploratory: str = attrs.field(
-        default="", validator=attrs.validators.instance_of(str)
-    )
+    exploratory: str = attrs.field(default="", converter=_WORDS)
 
     def __attrs_post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z][\w-]*\.[A-Za-z0-9]+", self.id, re.ASCII):
@@ -187,8 +187,9 @@ class Judgement:
 
     Raises:
         ClaimError: The interval is not what the plan is about, a check is repeated, or
-            a control judges an estimate that a check has judged already: such a
-            control is a complement, which cannot fail on its own.
+            a control judges an estimate that a check has judged already, or its
+            negative or reciprocal: such a control is a complement, which cannot fail
+            on its own.
     """
 
     _refusal: ClassVar = ClaimError
@@ -197,7 +198,7 @@ class Judgement:
     primary: Check = attrs.field(converter=instance(Check))
     secondary: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
     controls: tuple[Check, ...] = attrs.field(default=(), converter=_CHECKS)
-    commit: str = attrs.field(default="", validator=attrs.validators.instance_of(str))
+    commit: str = attrs.field(default="", converter=_WORDS)
 
     def __attrs_post_init__(self) -> None:
         self._refuse_an_unplanned_sample()
@@ -209,27 +210,27 @@ class Judgement:
                     f"claim {self.claim.id} repeats {sorted(twice)}; a check counted "
                     "twice would weigh twice"
                 )
-        measured = {check.estimate: check for check in checks if check.estimate}
         for control in self.controls:
-            if control.estimate in measured:
-                check = measured[control.estimate]
-                raise ClaimError(
-                    f"control {control.label!r} of {self.claim.id} judges the estimate "
-                    f"of the check {check.label!r} ({check.quantity}): it cannot fail "
-                    "on its own. A control is another run, another table or another "
-                    "task; where there is none, give none"
-                )
+            for check in checks:
+                if _mirrors(control.estimate, check.estimate):
+                    raise ClaimError(
+                        f"control {control.label!r} of {self.claim.id} judges the "
+                        f"estimate of the check {check.label!r} ({check.quantity}): it "
+                        "cannot fail on its own. A control is another run, another "
+                        "table or another task; where there is none, give none"
+                    )
 
     def _refuse_an_unplanned_sample(self) -> None:
         plan, estimate = self.claim.plan, self.primary.estimate
-        if estimate is None or not estimate.samples:
+        if estimate is None or not (plan or estimate.samples):
             return
         if plan is None:
             raise ClaimError(
                 f"the primary endpoint of {self.claim.id} is a sample of "
                 f"{estimate.seeds}; its claim needs a plan (seeds and spread)"
             )
-        if plan.seeds != estimate.seeds or plan.log != (estimate.kind == "log-t"):
+        kind = "log-t" if plan.log else "t"
+        if (plan.seeds, kind) != (estimate.seeds, estimate.kind):
             raise ClaimError(
                 f"{self.claim.id} was planned with {plan.seeds} seeds, log={plan.log}, "
                 f"and is judged on a {estimate.kind} interval of {estimate.seeds}; "
@@ -375,24 +376,20 @@ class Judgement:
 
     def to_json(self) -> dict[str, Any]:
         """Return the claim's object in results/claims.json."""
-        one = self.rounded()
-        power = one.claim.power
+        return self.rounded()._json()
+
+    def _json(self) -> dict[str, Any]:
+        power = self.claim.power
         return {
-            **{name: getattr(one.claim, name) for name in _STATED},
-            "plan": one.claim.plan and one.claim.plan.to_json(),
-            "power": power and round(power, 3),
-            "commit": one.commit,
-            "primary": one.primary.to_json() | {"outcome": one.primary.outcome().value},
-            "secondary": [
-                check.to_json() | {"outcome": outcome.value}
-                for check, outcome in zip(one.secondary, one.outcomes, strict=True)
-            ],
-            "controls": [
-                check.to_json() | {"outcome": check.outcome().value}
-                for check in one.controls
-            ],
-            "verdict": one.verdict.value,
-            "qualification": one.qualification(),
+            **{name: getattr(self.claim, name) for name in _STATED},
+            "plan": self.claim.plan and self.claim.plan.to_json(),
+            "power": power if power is None else round(power, 3),
+            "commit": self.commit,
+            "primary": _with_outcome(self.primary, self.primary.outcome()),
+            "secondary": [*map(_with_outcome, self.secondary, self.outcomes)],
+            "controls": [_with_outcome(c, c.outcome()) for c in self.controls],
+            "verdict": self.verdict.value,
+            "qualification": self.qualification(),
         }
 
     @classmethod
@@ -421,7 +418,7 @@ class Judgement:
             controls=tuple(map(Check.from_json, entry["controls"])),
             commit=entry["commit"],
         )
-        implied = judgement.to_json()
+        implied = judgement._json()  # rounded once: twice may be another number
         changed = [name for name in implied if implied[name] != entry[name]]
         if changed:
             raise ClaimError(
@@ -440,6 +437,24 @@ _KEYS = {
     *("plan", "power", "commit", "primary", "secondary", "controls"),
     *("verdict", "qualification"),
 }
+
+
+def _mirrors(one: Estimate | None, other: Estimate | None) -> bool:
+    """Whether two estimates are of the same numbers, as they are or turned over."""
+    if one is None or other is None or one is other:
+        return one is not None and one is other
+    low, value, high = other.low, other.value, other.high
+    if low == high:
+        return False  # that two runs agree on one number may be chance
+    turned = [(low, value, high), (-high, -value, -low)]
+    if low > 0:
+        turned.append((1 / high, 1 / value, 1 / low))
+    close = functools.partial(math.isclose, rel_tol=1e-9)
+    return any(all(map(close, (one.low, one.value, one.high), t)) for t in turned)
+
+
+def _with_outcome(check: Check, outcome: Outcome) -> dict[str, Any]:
+    return check.to_json() | {"outcome": outcome.value}
 
 
 def _row(role: str, check: Check, outcome: Outcome) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 /* The filter of the scoreboard. Without it every row is there to read.
  *
- * What is chosen stands in the address (?words=...&chapter=...&tier=...&verdict=...), so
+ * What is chosen stands in the address (?words=...&chapter=...&whose=...&verdict=...), so
  * that it can be shared. A row that the address names (#claim-...) is shown whatever the
  * filter says.
  */
 (() => {
   "use strict";
 
-  const FIELDS = ["words", "chapter", "tier", "verdict"];
+  const FIELDS = ["words", "chapter", "whose", "tier", "verdict"];
 
   /* Text as it is compared: small letters, Greek ones, accents and dashes made plain. */
   function fold(text) {
@@ -63,6 +63,7 @@
       id: node.querySelector("[id]").id,
       text: fold([...node.children].map((cell) => cell.textContent).join(" ")),
       chapter: section.id.replace("scoreboard-", ""),
+      whose: last(node, "wl-of-"),
       tier: last(node, "wl-in-"),
       verdict: last(node, "wl-is-"),
       badge: node.querySelector(".wl-badge").textContent,
@@ -72,6 +73,7 @@
   /* Choices in the order of the rows, each with what a reader calls it. */
   const named = {
     chapter: (row) => row.section.querySelector("h2").firstChild.textContent,
+    whose: (row) => (row.whose === "ours" ? "ours" : "the paper's"),
     tier: (row) => row.tier,
     verdict: (row) => row.badge,
   };
