@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key, Shaped
 from widthlab import ledger
 from widthlab.canonical import digest
 from widthlab.data.drawn import _DrawnByName
-from widthlab.fields import count, known, number
+from widthlab.fields import count, known, number, seed_of_jax
 from widthlab.registry import Registry
 
 
@@ -64,7 +64,7 @@ class Stream(_DrawnByName):
     dim: int = attrs.field(converter=count())
     n_sample: int = attrs.field(default=256, converter=count())
     n_test: int = attrs.field(default=1024, converter=count(0))
-    seed: int = attrs.field(default=0, converter=count(0))
+    seed: int = attrs.field(default=0, converter=seed_of_jax())
     target_scale: float = attrs.field(default=1.0, converter=number())
 
     @property
