@@ -88,7 +88,7 @@ def test_cells_hold_every_run_once_and_share_a_program():
             assert len(cell) <= together
             assert len({one.program for one in cell if one is not None}) == 1
     assert [len(cell) for cell in cells(GRID, 16, fill_up=True)] == [8, 8]
-    with pytest.raises(ValueError, match="together is 0; a cell has at least one"):
+    with pytest.raises(ValueError, match="together is 0; it must be an integer from 1"):
         list(cells(GRID, 0))
 
 

@@ -35,10 +35,14 @@ class Rule(attrs.Converter):
         self.read = read
 
     def _convert(self, value: Any, instance: Any, field: Any) -> Any:
+        error = getattr(type(instance), "_refusal", ValueError)
+        return self.take(field.name, value, error)
+
+    def take(self, name: str, value: Any, error: type[Exception] = ValueError) -> Any:
+        """Return a value in its one form, or refuse it: also arguments of functions."""
         with contextlib.suppress(Unfit):
             return self.read(value)
-        error = getattr(type(instance), "_refusal", ValueError)
-        raise error(f"{field.name} is {shown(value)}; it must be {self.allowed}")
+        raise error(f"{name} is {shown(value)}; it must be {self.allowed}")
 
 
 def shown(value: Any) -> str:

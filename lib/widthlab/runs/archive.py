@@ -24,8 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from widthlab.canonical import plain_value
+from widthlab.fields import number
 from widthlab.files import write
 from widthlab.runs import parquet
+from widthlab.runs.cells import TOGETHER
 from widthlab.runs.experiment import Experiment
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Described, Spec, identity
@@ -35,6 +38,7 @@ SIDECAR = "runs.json"
 """File of what was asked for and where the numbers come from."""
 
 _FORMAT = 1
+_MINUTES = number(infinite=True)
 _DIGITS = 8  # enough for float32, in which these runs are computed
 
 
@@ -124,6 +128,8 @@ class Archive:
                 on CPU, where a run can take minutes, and otherwise as for `sweep`.
             done: called with the finished and all runs whenever some are written.
         """
+        minutes = _MINUTES.take("minutes", minutes)
+        together = TOGETHER.take("together", together)
         specs = list(dict.fromkeys(wanted))
         have = self.find(specs)
         missing = [spec for spec in specs if spec not in have]
@@ -228,7 +234,7 @@ def _write(folder: Path, records: Mapping[str, Record]) -> None:
 
 def _facts(record: Record, held: set[str]) -> dict[str, Any]:
     """Return all but the columns that the table holds."""
-    everything = record.to_json()
+    everything = plain_value(record.to_json(), "the record")
     columns = everything.pop("columns")
     if other := {name: v for name, v in columns.items() if name not in held}:
         everything["columns"] = other

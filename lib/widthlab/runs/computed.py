@@ -8,8 +8,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from widthlab.canonical import plain_value
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
@@ -105,7 +104,10 @@ def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
                 f"{type(spec).__name__}.run() returned a table with the columns "
                 f"{[*rows.columns]}; each has a name of its own"
             )
-        return {str(name): rows[name].tolist() for name in rows.columns}
+        return {
+            str(name): [_plain(spec, name, value) for value in rows[name].tolist()]
+            for name in rows.columns
+        }
     given = list(rows)
     if not all(isinstance(row, Mapping) for row in given) or not given:
         raise TypeError(
@@ -118,9 +120,11 @@ def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
             f"rows of {type(spec).__name__}.run() have the columns {names} and "
             f"{list(odd)}; all have the same"
         )
-    return {name: [_plain(row[name]) for row in given] for name in names}
+    return {
+        str(name): [_plain(spec, name, row[name]) for row in given] for name in names
+    }
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own number."""
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(spec: Computed, name: Any, value: Any) -> Any:
+    """Return a value as the record holds it: NumPy's and JAX's as Python's own."""
+    return plain_value(value, f"the column {name!r} of {type(spec).__name__}.run()")

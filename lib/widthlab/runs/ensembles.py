@@ -143,14 +143,15 @@ def _record(
             rows += [
                 (step, layer, quantity, value) for quantity, layer, value in measured
             ]
-    steps, layers, quantities, values = map(list, zip(*rows, strict=True))
+    steps, layers, quantities, values = zip(*rows, strict=True)
     return Record(
         spec=spec,
+        # A probe of one's own may give the numbers of NumPy or JAX.
         columns={
-            "step": steps,
-            "layer": layers,
-            "quantity": quantities,
-            "value": values,
+            "step": list(map(int, steps)),
+            "layer": list(map(int, layers)),
+            "quantity": list(map(str, quantities)),
+            "value": list(map(float, values)),
         },
         diverged_at=_step_or_none(trained.diverged_at[member]),
         stopped_at=_step_or_none(trained.stopped_at[member]),

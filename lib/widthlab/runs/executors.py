@@ -22,10 +22,13 @@ from concurrent.futures import (
 )
 from typing import Any, TypeVar
 
+from widthlab.fields import count, optional
 from widthlab.runs.shipping import packed, run_packed, unpacked
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
+
+_WORKERS = optional(count(), "for one for each GPU, else two")
 
 DEATHS = 3
 """Deaths of workers over one and the same cell, after which it is given up."""
@@ -159,8 +162,9 @@ class Processes(ThreadPoolExecutor):
             workers: how many; by default one for each GPU, else two.
             gpus: numbers of the GPUs to use, one for each worker.
         """
+        workers = _WORKERS.take("workers", workers)
         count = workers or len(gpus) or 2
-        if count < 1 or (gpus and count != len(gpus)):
+        if gpus and count != len(gpus):
             raise ValueError(
                 f"workers is {workers} with {len(gpus)} GPUs; give one worker for each "
                 "GPU, or at least one"

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from widthlab.canonical import _dumps, _plain
+from widthlab.canonical import _dumps, plain_value
 from widthlab.files import write_durably
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
@@ -104,7 +104,7 @@ class Store:
             StoreError: If the folder cannot be written to.
         """
         path = self._file(key)
-        plain = _plain(payload, "payload", finite=False)
+        plain = plain_value(payload, "payload")
         body = _dumps(plain)
         checksum = hashlib.sha256(body.encode()).hexdigest()
         text = (

@@ -12,14 +12,14 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import jax
 
 from widthlab import ledger
-from widthlab.runs.cells import cells, run_cell
+from widthlab.runs.cells import TOGETHER, cells, run_cell
 from widthlab.runs.executors import completed
 from widthlab.runs.provenance import code_version
 from widthlab.runs.record import Record
@@ -71,6 +71,7 @@ def sweep(
         MemoryError: a single run does not fit.
     """
     wanted = list(specs)
+    together = TOGETHER.take("together", together)
     store = default_store() if store is None else store
     # Keys and hashes of flows go over all their arrays: no more of them than need be.
     keys = {spec: spec.key for spec in wanted}
@@ -80,8 +81,7 @@ def sweep(
     finished = finish(missing, executor=executor, together=together)
     with bar, closing(finished):
         for records in finished:
-            for record in records:
-                store.put(keys[record.spec], record.to_json())
+            _put_all(store, keys, records)
             for kind, count in Counter(r.spec.kind for r in records).items():
                 ledger.note(kind, count)
             bar.update(len(records))
@@ -89,6 +89,18 @@ def sweep(
     return [
         Record.from_json(stored[key] or store.get(key), spec) for key, spec in by_key
     ]
+
+
+def _put_all(store: Store, keys: Mapping[Any, str], records: list[Record]) -> None:
+    """Write all records of a cell, also those that come after one that cannot be."""
+    errors = []
+    for record in records:
+        try:
+            store.put(keys[record.spec], record.to_json())
+        except TypeError as error:  # what JSON cannot hold
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 def finish(
