@@ -12,6 +12,7 @@ from widthlab.canonical import plain_value
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
+from widthlab.settings import arithmetic
 from widthlab.source import source_sha256
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ class Computed(Spec):
     Inherit, be a frozen dataclass, and return tidy rows from `run`. Then `sweep` runs
     it, keeps its rows, and goes on where it was interrupted. Its key holds its fields
     and the source of its class, with the functions and values that its methods refer
-    to (`widthlab.source`).
+    to (`widthlab.source`), and the precision that JAX is set to, if it is: what was
+    computed in float64 is not read as float32. It is drawn with JAX's own generator.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,13 @@ class Computed(Spec):
     def to_json(self) -> dict[str, Any]:
         """Return class, fields and the hash of the class's source."""
         kind = type(self)
+        # What `run` computes in is JAX's own setting, and absent where nobody set it.
+        changed = {"settings": found} if (found := arithmetic()) else {}
         return {
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "fields": self.columns,
             "source": source_sha256(kind),
+            **changed,
         }
 
     @classmethod

@@ -14,6 +14,7 @@ import numpy as np
 from widthlab.model import Scales
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
+from widthlab.settings import pinned
 from widthlab.training.calibration import (
     Calibrated,
     Calibration,
@@ -107,8 +108,10 @@ def _members(ensemble: _Ensemble) -> Members:
         -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
     ]
     targets = [spec.schedule.target for spec in experiments]
+    with pinned():
+        key = jnp.stack([jax.random.key(spec.seed) for spec in experiments])
     return Members(
-        key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
+        key=key,
         scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
         stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
         real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]

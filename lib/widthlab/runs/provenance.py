@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from widthlab import machine
+from widthlab import machine, settings
 from widthlab.canonical import digest
 
 # What computes the numbers in a record: rooms and modules of the library. What draws,
 # judges or keeps results is not here, so that a change of colour never retrains.
 _NUMERIC = (
-    *("activations.py", "canonical.py", "compilation.py", "model.py"),
+    *("activations.py", "canonical.py", "compilation.py", "model.py", "settings.py"),
     *("data", "flow", "kernels", "papers", "parametrization", "probes", "training"),
     *("runs/cells.py", "runs/ensembles.py"),
     *("runs/experiment.py", "runs/experiment_json.py"),
@@ -24,7 +24,14 @@ _ROOT = Path(__file__).parents[1]
 def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
     """Name of the record of `spec` on the data with this hash, under this code."""
     code = code_version() if code is None else code
-    return digest({"spec": spec, "data": data_sha256, "code": code})
+    return named(spec, code, data=data_sha256)
+
+
+def named(spec: object, code: str, **more: Any) -> str:
+    """Return the hash of a specification and of all that its numbers follow from."""
+    # Absent where there are none: what was stored with JAX as it comes is found.
+    changed = {"settings": found} if (found := settings.compilation()) else {}
+    return digest({"spec": spec, "code": code, **more, **changed})
 
 
 def numeric_modules() -> tuple[Path, ...]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from widthlab.canonical import digest
-from widthlab.runs.provenance import code_version
+from widthlab.runs.provenance import code_version, named
 
 if TYPE_CHECKING:
     from widthlab.runs.record import Record
@@ -43,7 +43,7 @@ class Spec(ABC):
     @property
     def key(self) -> str:
         """Name of the record: a hash of the specification and the library's source."""
-        return digest({"spec": self.to_json(), "code": code_version()})
+        return named(self.to_json(), code_version())
 
     @property
     def columns(self) -> Mapping[str, Any]:

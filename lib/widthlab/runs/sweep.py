@@ -25,6 +25,7 @@ from widthlab.runs.provenance import code_version
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
 from widthlab.runs.store import Store, default_store
+from widthlab.settings import arithmetic, computing
 from widthlab.training.devices import use_all_cores
 
 
@@ -126,7 +127,7 @@ def finish(
     wanted = list(specs)
     if executor is not None:
         cut = cells(wanted, together, in_order=in_order)
-        work = functools.partial(_run_elsewhere, code_version(), until)
+        work = functools.partial(_run_elsewhere, code_version(), arithmetic(), until)
         yield from filter(None, completed(work, cut, executor))
         return
     use_all_cores()
@@ -134,8 +135,9 @@ def finish(
     cut = cells(
         wanted, together, in_order=in_order, fill_up=cpu, as_many_as_can=not cpu
     )
+    work = functools.partial(_run_cell, arithmetic(), until)
     with _one_blas_thread():
-        yield from filter(None, completed(functools.partial(_run_cell, until), cut))
+        yield from filter(None, completed(work, cut))
 
 
 def _one_blas_thread() -> Any:
@@ -150,12 +152,16 @@ def _one_blas_thread() -> Any:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _run_cell(until: float, cell: Sequence[Spec | None]) -> list[Record]:
-    return [] if time.time() > until else run_cell(cell)
+def _run_cell(
+    set_to: Mapping[str, Any], until: float, cell: Sequence[Spec | None]
+) -> list[Record]:
+    """Run a cell with the caller's settings: a thread has none of its own context."""
+    with computing(set_to):
+        return [] if time.time() > until else run_cell(cell)
 
 
 def _run_elsewhere(
-    code: str, until: float, cell: Sequence[Spec | None]
+    code: str, set_to: Mapping[str, Any], until: float, cell: Sequence[Spec | None]
 ) -> list[Record]:
     """Run a cell in a worker, which must have the library that its caller has."""
     if code != code_version():
@@ -166,7 +172,7 @@ def _run_elsewhere(
         )
     use_all_cores()
     with _one_blas_thread():
-        return _run_cell(until, cell)
+        return _run_cell(set_to, until, cell)
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
+from widthlab.settings import pinned
 
 
 def use_all_cores() -> int:
@@ -107,8 +108,12 @@ def _host_memory() -> int:
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Compute in the precision that a spec names, matrix products included."""
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+    """Compute in the precision that a spec names, matrix products included.
+
+    Random numbers are those of `settings.pinned`.
+    """
+    x64 = jax.enable_x64(dtype == "float64")
+    with pinned(), x64, jax.default_matmul_precision("highest"):
         yield
 
 
