@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from widthlab.canonical import _dumps, plain_value
-from widthlab.files import write_durably
+from widthlab.files import check_writable, write_durably
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
 """Environment variable that moves the user's store."""
@@ -119,12 +119,26 @@ class Store:
                 self.sweep_temporaries()
             write_durably(temporary, path, text.encode())
         except OSError as error:
-            raise StoreError(
-                f"cannot write record {path.name} into folder {path.parent}: "
-                f"{type(error).__name__}: {error}. Set the environment variable "
-                f"{STORE_VARIABLE} to a folder that can be written to."
-            ) from error
+            raise self._refusal(path, error) from error
         return path
+
+    def check_writable(self) -> None:
+        """Find out before anything is computed for it.
+
+        Raises:
+            StoreError: The folder cannot be made or written to.
+        """
+        try:
+            check_writable(self.path)
+        except OSError as error:
+            raise self._refusal(self.path, error) from error
+
+    def _refusal(self, what: Path, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {what.name} into folder {what.parent}: "
+            f"{type(error).__name__}: {error}. Set the environment variable "
+            f"{STORE_VARIABLE} to a folder that can be written to."
+        )
 
     def sweep_temporaries(self) -> list[Path]:
         """Delete what killed writers left behind; those at work keep their files."""

@@ -78,6 +78,8 @@ def sweep(
     keys = {spec: spec.key for spec in wanted}
     stored = {key: store.find(key) for key in keys.values()}
     missing = [spec for spec, key in keys.items() if stored[key] is None]
+    if missing:
+        store.check_writable()
     bar = _bar(len(keys), len(keys) - len(missing), progress)
     finished = finish(missing, executor=executor, together=together)
     with bar, closing(finished):
