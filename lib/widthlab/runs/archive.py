@@ -18,7 +18,6 @@ import hashlib
 import io
 import json
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -172,7 +171,7 @@ class Archive:
             executor=executor,
             together=together,
             in_order=True,
-            until=time.time() + 60 * minutes,
+            seconds=60 * minutes,
         )
         added = 0
         with closing(finished):

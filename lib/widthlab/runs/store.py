@@ -5,6 +5,7 @@ version, all in canonical JSON. A record is one file, written under a temporary 
 renamed when complete: a reader sees all of it or nothing, whoever is killed and when.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -143,8 +144,10 @@ class Store:
     def sweep_temporaries(self) -> list[Path]:
         """Delete what killed writers left behind; those at work keep their files."""
         removed = []
-        for path in self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"):
-            if _is_abandoned(path):
+        found = list(self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"))
+        now = _clock(self.path) if found else 0.0
+        for path in found:
+            if _is_abandoned(path, now):
                 path.unlink(missing_ok=True)
                 removed.append(path)
         self._swept = True
@@ -211,10 +214,23 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
 
 
-def _is_abandoned(temporary: Path) -> bool:
+def _clock(folder: Path) -> float:
+    """Return the time of the machine that a folder lies on, which may be another."""
+    file = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        file.touch()
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _is_abandoned(temporary: Path, now: float) -> bool:
     """Whether the writer of a temporary file is dead, or it is older than an hour."""
     try:
-        if time.time() - temporary.stat().st_mtime > _STALE_S:
+        if now - temporary.stat().st_mtime > _STALE_S:
             return True
     except FileNotFoundError:
         return False

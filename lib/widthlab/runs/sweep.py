@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import math
 import sys
-import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
@@ -20,7 +19,7 @@ import jax
 
 from widthlab import ledger
 from widthlab.runs.cells import TOGETHER, cells, run_cell
-from widthlab.runs.executors import completed
+from widthlab.runs.executors import Budget, completed
 from widthlab.runs.provenance import code_version
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
@@ -112,7 +111,7 @@ def finish(
     executor: Any = None,
     together: int | None = None,
     in_order: bool = False,
-    until: float = math.inf,
+    seconds: float = math.inf,
 ) -> Generator[list[Record]]:
     """Run specifications and yield the records of each cell when it is done.
 
@@ -124,22 +123,23 @@ def finish(
         executor: as for `sweep`.
         together: as for `sweep`.
         in_order: begin with the cells of the first runs.
-        until: time (as of `time.time`) after which no cell begins.
+        seconds: no cell begins after so long.
     """
     wanted = list(specs)
+    budget = Budget.of(seconds)
     if executor is not None:
         cut = cells(wanted, together, in_order=in_order)
-        work = functools.partial(_run_elsewhere, code_version(), arithmetic(), until)
-        yield from filter(None, completed(work, cut, executor))
+        work = functools.partial(_run_elsewhere, code_version(), arithmetic(), budget)
+        yield from filter(None, completed(work, cut, executor, seconds))
         return
     use_all_cores()
     cpu = jax.default_backend() == "cpu"
     cut = cells(
         wanted, together, in_order=in_order, fill_up=cpu, as_many_as_can=not cpu
     )
-    work = functools.partial(_run_cell, arithmetic(), until)
+    work = functools.partial(_run_cell, arithmetic(), budget)
     with _one_blas_thread():
-        yield from filter(None, completed(work, cut))
+        yield from filter(None, completed(work, cut, seconds=seconds))
 
 
 def _one_blas_thread() -> Any:
@@ -155,15 +155,18 @@ def _one_blas_thread() -> Any:
 
 
 def _run_cell(
-    set_to: Mapping[str, Any], until: float, cell: Sequence[Spec | None]
+    set_to: Mapping[str, Any], budget: Budget, cell: Sequence[Spec | None]
 ) -> list[Record]:
     """Run a cell with the caller's settings: a thread has none of its own context."""
     with computing(set_to):
-        return [] if time.time() > until else run_cell(cell)
+        return [] if budget.is_over() else run_cell(cell)
 
 
 def _run_elsewhere(
-    code: str, set_to: Mapping[str, Any], until: float, cell: Sequence[Spec | None]
+    code: str,
+    set_to: Mapping[str, Any],
+    budget: Budget,
+    cell: Sequence[Spec | None],
 ) -> list[Record]:
     """Run a cell in a worker, which must have the library that its caller has."""
     if code != code_version():
@@ -174,7 +177,7 @@ def _run_elsewhere(
         )
     use_all_cores()
     with _one_blas_thread():
-        return _run_cell(set_to, until, cell)
+        return _run_cell(set_to, budget, cell)
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:
