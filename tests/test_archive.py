@@ -1,8 +1,12 @@
 """The archive of the paper tier: what it keeps, what it refuses, how it goes on."""
 
+import contextlib
 import dataclasses
 import json
 import math
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -42,6 +46,7 @@ def ran(monkeypatch, trained):
     return seen
 
 
+RESULTS = Path(__file__).parents[1] / "results"
 SPECS = [spec(seed=seed) for seed in range(5)]
 
 
@@ -50,7 +55,8 @@ def copies(trained, specs=SPECS):
 
 
 def stamps(archive):
-    return {path.name: path.stat().st_mtime_ns for path in archive.path.iterdir()}
+    files = (path for path in archive.path.iterdir() if path.name[0] != ".")
+    return {path.name: path.stat().st_mtime_ns for path in files}
 
 
 # --- what is kept ------------------------------------------------------------
@@ -138,6 +144,79 @@ def test_a_writer_killed_between_both_files_leaves_what_there_was(
     assert set(archive.find(SPECS)) == set(SPECS[:2])
 
 
+@pytest.mark.parametrize("moment", range(8))
+@pytest.mark.parametrize("change", ["more", "other rows", "other columns"])
+def test_a_writer_killed_at_any_moment_leaves_old_or_new(
+    archive, trained, monkeypatch, change, moment
+):
+    """Also where runs are replaced, and where a column moves out of the table."""
+    old, new = copies(trained, SPECS[:3]), copies(trained, SPECS[2:4])
+    if change == "more":
+        new = new[1:]
+    if change == "other rows":
+        rows = trained.columns | {"value": [2 * v for v in trained.columns["value"]]}
+        new = [dataclasses.replace(one, columns=rows) for one in new]
+    if change == "other columns":
+        rows = trained.columns | {"layer": ["a", *trained.columns["layer"][1:]]}
+        new = [dataclasses.replace(one, columns=rows) for one in new]
+    archive.add(*old)
+    left = [moment]  # writes and removals until it is killed
+
+    def killed_in(function):
+        def instead(*arguments, **options):
+            if left[0] == 0:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            return function(*arguments, **options)
+
+        return instead
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write", killed_in(module.write))
+        patch.setattr(Path, "unlink", killed_in(Path.unlink))
+        with contextlib.suppress(KeyboardInterrupt):
+            archive.add(*new)
+    reads = {one.spec: dict(one.columns) for one in Archive(archive.path).records()}
+    by_spec = [
+        {r.spec: dict(module._rounded(r).columns) for r in rs} for rs in (old, new)
+    ]
+    assert reads in (by_spec[0], by_spec[0] | by_spec[1])
+    # And the next writer goes on from there.
+    archive.add(*new)
+    assert set(stamps(archive)) == {MEASUREMENTS, SIDECAR}
+    reads = {one.spec: dict(one.columns) for one in archive.records()}
+    assert reads == by_spec[0] | by_spec[1]
+    fresh = Archive(archive.path.parent / "fresh")
+    fresh.add(*archive.records())
+    for name in (MEASUREMENTS, SIDECAR):
+        assert (fresh.path / name).read_bytes() == (archive.path / name).read_bytes()
+
+
+def test_two_writers_lose_nothing(archive, trained):
+    many = [spec(seed=seed) for seed in range(16)]
+    start = threading.Barrier(4)
+
+    def write(share):
+        start.wait()
+        for one in copies(trained, share):
+            Archive(archive.path).add(one)
+            assert one.spec in Archive(archive.path).find([one.spec])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, [many[i::4] for i in range(4)]))
+    assert set(archive.find(many)) == set(many)
+
+
+def test_where_nothing_can_be_written_nothing_is_run(tmp_path, ran):
+    (tmp_path / "results").write_text("a file")
+    archive = Archive(tmp_path / "results" / "chapter")
+    with pytest.raises(ArchiveError, match=r"cannot write into .*chapter"):
+        archive.run(SPECS)
+    assert ran == []
+    with pytest.raises(ArchiveError, match="cannot write into"):
+        archive.add()
+
+
 # --- what is refused ------------------------------------------------------------
 
 
@@ -176,10 +255,73 @@ def test_changed_values_are_noticed(archive, trained):
         archive.records()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda facts: facts["spec"].update(seed=7),
+        lambda facts: facts["spec"].update(lr=0.25),
+        lambda facts: facts["provenance"].update(device="another"),
+        lambda facts: facts["provenance"].update(more=1),
+        lambda facts: facts["provenance"].pop("commit"),
+        lambda facts: facts.update(diverged_at=3),
+        lambda facts: facts.update(stopped_at=3),
+        lambda facts: facts.update(kind="flows"),
+        lambda facts: facts.update(arrays={"a": {}}),
+        lambda facts: facts.update(later="a field that there is not yet"),
+        lambda facts: facts.update(whole="0"),
+    ],
+)
+def test_whatever_is_changed_by_hand_is_noticed(archive, trained, change):
+    archive.add(*copies(trained, SPECS[:2]))
+    file = archive.path / SIDECAR
+    sidecar = json.loads(file.read_text())
+    change(sidecar["runs"][name_of(SPECS[1])])
+    file.write_text(json.dumps(sidecar))
+    with pytest.raises(ArchiveError):
+        archive.records()
+
+
+def test_records_without_a_checksum_of_all_are_read(archive, trained):
+    """As those that were written before there was one; not with another seed."""
+    archive.add(*copies(trained, SPECS[:2]))
+    file = archive.path / SIDECAR
+    sidecar = json.loads(file.read_text())
+    for facts in sidecar["runs"].values():
+        del facts["whole"]
+    file.write_text(json.dumps(sidecar))
+    assert set(archive.find(SPECS)) == set(SPECS[:2])
+    sidecar["runs"][name_of(SPECS[1])]["spec"]["seed"] = 7
+    file.write_text(json.dumps(sidecar))
+    with pytest.raises(ArchiveError, match="is not the one it is of"):
+        archive.records()
+
+
+def test_the_book_s_own_records_are_read():
+    folders = [file.parent for file in RESULTS.glob(f"*/{SIDECAR}")]
+    assert folders and all(Archive(folder).records() for folder in folders)
+
+
+def test_fields_added_later_are_covered_and_read(archive, trained):
+    archive.add(*copies(trained, SPECS[:2]))
+    file = archive.path / SIDECAR
+    sidecar = json.loads(file.read_text())
+    for facts in sidecar["runs"].values():
+        facts["later"] = "a field of a later version"
+        facts["whole"] = module._whole(facts)
+    file.write_text(json.dumps(sidecar))
+    assert set(archive.find(SPECS)) == set(SPECS[:2])
+
+
 def test_a_record_of_an_unknown_field_is_named(archive, trained):
     archive.add(trained)
     file = archive.path / SIDECAR
-    file.write_text(file.read_text().replace('"width"', '"wdith": 3, "width"'))
+    ((_, facts),) = json.loads(file.read_text())["runs"].items()
+    facts["spec"]["wdith"] = 3  # as a later version may write it
+    facts["whole"] = module._whole(facts)
+    runs = {module.digest(facts["spec"])[:16]: facts}
+    table = archive.path / MEASUREMENTS
+    pd.read_parquet(table).assign(run=next(iter(runs))).to_parquet(table, index=False)
+    file.write_text(json.dumps({"format": 1, "runs": runs}))
     with pytest.raises(ArchiveError, match="wdith"):
         archive.records()
 

@@ -2,19 +2,24 @@
 
 import functools
 import math
+import multiprocessing
 import os
+import pickle
 import re
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import pytest
 from test_experiment import assert_same_runs, spec
+from widthlab.runs import shipping
+from widthlab.runs.archive import Archive
 from widthlab.runs.cells import cells
-from widthlab.runs.executors import LostWorkersError, Processes, completed
+from widthlab.runs.executors import Budget, LostWorkersError, Processes, completed
 from widthlab.runs.provenance import code_version
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import OtherCodeError, _run_elsewhere, sweep
@@ -73,7 +78,85 @@ def test_what_is_no_executor_is_refused():
 def test_a_worker_with_other_source_is_refused():
     assert code_version() != "0" * 64
     with pytest.raises(OtherCodeError, match="install the same version on both"):
-        _run_elsewhere("0" * 64, math.inf, [GRID[0]])
+        _run_elsewhere("0" * 64, {}, Budget.of(math.inf), [GRID[0]])
+
+
+# --- forks ------------------------------------------------------------
+
+
+def test_a_pool_of_forks_is_refused(tmp_path):
+    """Before any of them is started; spawned ones are as good as any."""
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        with ProcessPoolExecutor(1, context) as pool:
+            if method == "spawn":
+                assert list(completed(abs, [-1], pool)) == [1]
+                continue
+            with pytest.raises(ValueError, match=r"forks .*get_context\('spawn'\)"):
+                sweep(GRID[:1], Store(tmp_path), executor=pool)
+            assert not pool._processes
+
+
+def test_a_fork_of_a_process_that_used_jax_says_so(monkeypatch):
+    """As a worker of whatever executor: it is known by itself, not by its pool."""
+    call = shipping.packed(abs, -1)
+    jax.devices()
+    assert shipping._in_use()
+    assert shipping.unpacked(shipping.run_packed(call)) == 1
+    monkeypatch.setattr(shipping, "_FORKED", False)  # and back again
+    shipping._note_fork()
+    with pytest.raises(RuntimeError, match="fork of a process that has used JAX"):
+        shipping.run_packed(call)
+
+
+def test_a_process_that_has_not_used_jax_knows_it():
+    code = "from widthlab.runs import shipping; print(shipping._in_use())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+# --- clocks ------------------------------------------------------------
+
+
+def other_clock(hours):
+    """Make a worker's clock another machine's."""
+    now = time.time
+    time.time = lambda: now() + 3600 * hours
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_worker_s_clock_does_not_matter(hours, tmp_path):
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, other_clock, (hours,)) as pool:
+        archive = Archive(tmp_path)
+        assert archive.run(GRID[:1], executor=pool, minutes=30) == 1
+        assert archive.run(GRID[1:2], executor=pool, minutes=-1) == 0
+
+
+def slow(cell):
+    time.sleep(0.3)
+    return cell
+
+
+@pytest.mark.parametrize("where", [None, "workers"])
+def test_no_cell_begins_after_its_time(where, request):
+    executor = where and request.getfixturevalue(where)
+    list(completed(abs, [1, 2], executor))  # workers are there
+    start = time.monotonic()
+    done = list(completed(slow, range(40), executor, seconds=1.0))
+    assert 0 < len(done) < 40 and time.monotonic() - start < 5
+    assert list(completed(slow, range(4), executor, seconds=0.0)) == []
+
+
+def test_a_duration_is_measured_where_it_is_used():
+    budget = Budget.of(0.2)
+    sent = pickle.loads(pickle.dumps(budget))
+    assert not budget.is_over()
+    time.sleep(0.3)
+    assert budget.is_over()
+    assert sent.is_over()  # the same process
+    assert not Budget("another process's", 0.2).is_over()
+    assert not Budget.of(math.inf).is_over() and Budget.of(-math.inf).is_over()
 
 
 # --- cells ------------------------------------------------------------
@@ -88,7 +171,7 @@ def test_cells_hold_every_run_once_and_share_a_program():
             assert len(cell) <= together
             assert len({one.program for one in cell if one is not None}) == 1
     assert [len(cell) for cell in cells(GRID, 16, fill_up=True)] == [8, 8]
-    with pytest.raises(ValueError, match="together is 0; a cell has at least one"):
+    with pytest.raises(ValueError, match="together is 0; it must be an integer from 1"):
         list(cells(GRID, 0))
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import enum
 import hashlib
+import importlib
 import json
 import math
 import os
@@ -500,3 +501,23 @@ def test_the_commit_is_that_of_the_checkout_or_none(monkeypatch, tmp_path):
 def test_a_store_is_a_plain_value():
     assert Store(Path("/a")) == Store(Path("/a"))
     assert [f.name for f in dataclasses.fields(Store) if f.init] == ["path"]
+
+
+def test_where_nothing_can_be_written_nothing_is_trained(tmp_path, monkeypatch):
+    """The store is asked before the first cell, and only if there is one."""
+    from test_experiment import spec
+
+    sweeps = importlib.import_module("widthlab.runs.sweep")
+    (tmp_path / "file").write_text("in the way")
+    store = Store(tmp_path / "file" / "records")
+    ran = []
+    monkeypatch.setattr(sweeps, "finish", lambda *specs, **_: ran.append(specs))
+    with pytest.raises(StoreError, match="WIDTHLAB_STORE"):
+        sweeps.sweep([spec()], store)
+    assert ran == []
+
+
+def test_asking_leaves_nothing_behind(tmp_path):
+    store = Store(tmp_path / "records")
+    store.check_writable()
+    assert list(store.path.iterdir()) == []

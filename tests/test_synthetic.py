@@ -113,7 +113,7 @@ def test_a_target_scale_multiplies_targets_alone(name):
         ({"n_test": -1}, "n_test is -1.*from 0 on"),
         ({"dim": 0}, "dim is 0.*from 1 on"),
         ({"task": "xor", "dim": 1}, "dim is 1.*at least 2"),
-        ({"seed": -1}, "seed is -1.*from 0 on"),
+        ({"seed": -1}, "seed is -1.*from 0 to"),
         ({"n_train": True}, "n_train is True.*integer"),
     ],
 )

@@ -56,6 +56,8 @@ def _plain(obj: Any, where: str, *, finite: bool) -> Any:
         if finite and not math.isfinite(number):
             raise ValueError(f"{where} is {number}: a specification must be finite")
         return number + 0.0 if finite else number
+    if isinstance(obj, np.generic | np.ndarray) or _is_of_jax(obj):
+        return _plain(obj.tolist(), where, finite=finite)
     if isinstance(obj, list | tuple):
         return [_plain(v, f"{where}[{i}]", finite=finite) for i, v in enumerate(obj)]
     if isinstance(obj, Mapping):
@@ -70,6 +72,23 @@ def _plain(obj: Any, where: str, *, finite: bool) -> Any:
         f"{where} is a {type(obj).__module__}.{type(obj).__name__}, which JSON cannot "
         f"hold; allowed: None, bool, int, float, Fraction, str, list, "
         f"tuple, dict, objects with to_json()"
+    )
+
+
+def plain_value(obj: object, where: str = "value") -> Any:
+    """Return a value in terms of JSON's own types, with NaN and infinity as they are.
+
+    Raises:
+        TypeError: there is something JSON cannot hold, and `where` it is.
+    """
+    return _plain(obj, where, finite=False)
+
+
+def _is_of_jax(obj: Any) -> bool:
+    """Whether it is an array of JAX, which is not imported for that."""
+    return hasattr(obj, "__jax_array__") or (
+        type(obj).__module__.partition(".")[0] in ("jax", "jaxlib")
+        and hasattr(obj, "tolist")
     )
 
 

@@ -8,6 +8,7 @@ refuses it with an error that names the field, the value and what is allowed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import numbers
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
@@ -34,10 +35,26 @@ class Rule(attrs.Converter):
         self.read = read
 
     def _convert(self, value: Any, instance: Any, field: Any) -> Any:
+        error = getattr(type(instance), "_refusal", ValueError)
+        return self.take(field.name, value, error)
+
+    def take(self, name: str, value: Any, error: type[Exception] = ValueError) -> Any:
+        """Return a value in its one form, or refuse it: also arguments of functions."""
         with contextlib.suppress(Unfit):
             return self.read(value)
-        error = getattr(type(instance), "_refusal", ValueError)
-        raise error(f"{field.name} is {value!r}; it must be {self.allowed}")
+        raise error(f"{name} is {shown(value)}; it must be {self.allowed}")
+
+
+def shown(value: Any) -> str:
+    """Return what Python writes for a value, shortened where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        text = f"an integer of {value.bit_length()} bits"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+_SHOWN = 400
 
 
 def _which(allowed: str, fits: Callable[[Any], bool], form: Any = lambda v: v) -> Rule:
@@ -54,16 +71,25 @@ def _which(allowed: str, fits: Callable[[Any], bool], form: Any = lambda v: v) -
 # Annotated Any, since type checkers take the declared type of a field for its argument.
 
 
-def count(least: int = 1, most: int | None = None) -> Any:
+MOST = 2**31 - 1
+"""What indices are counted in, on devices: the largest number of anything."""
+
+
+def count(least: int = 1, most: int = MOST) -> Any:
     """Take an integer; no bool, and no float that happens to be whole."""
-    limit = "on" if most is None else f"to {most}"
+    limit = "on" if most == MOST else f"to {most}"
 
     def fits(value: Any) -> bool:
         if not isinstance(value, numbers.Integral) or isinstance(value, bool):
             return False
-        return least <= int(value) and (most is None or int(value) <= most)
+        return least <= int(value) <= most
 
     return _which(f"an integer from {least} {limit}", fits, int)
+
+
+def seed_of_jax() -> Any:
+    """Take a seed: JAX keeps 32 bits of it, so that larger ones would be others'."""
+    return count(0, 2**32 - 1)
 
 
 def number(
@@ -80,7 +106,10 @@ def number(
     def fits(value: Any) -> bool:
         if not isinstance(value, numbers.Real) or isinstance(value, bool):
             return False
-        x = float(value)
+        try:
+            x = float(value)
+        except OverflowError:  # an integer beyond all floats
+            return False
         return (
             (math.isfinite(x) or (infinite and not math.isnan(x)))
             and (above is None or x > above)
@@ -125,6 +154,9 @@ def instance(*kinds: Any, called: str | None = None) -> Any:
     return _which(said, lambda v: not isinstance(v, type) and isinstance(v, kinds))
 
 
+_LONGEST = 2**20
+
+
 def several(
     of: Rule, length: int | None = None, least: int = 0, once: bool = False
 ) -> Any:
@@ -140,7 +172,10 @@ def several(
         scalar = isinstance(values, np.ndarray) and values.ndim == 0
         if unordered or scalar or not isinstance(values, Iterable):
             raise Unfit
-        items = tuple(of.read(value) for value in values)
+        # One more than there may be: an iterator need not end.
+        items = tuple(of.read(v) for v in itertools.islice(values, _LONGEST + 1))
+        if len(items) > _LONGEST:
+            raise Unfit
         items = tuple(dict.fromkeys(items)) if once else items
         if len(items) < least or length not in (None, len(items)):
             raise Unfit

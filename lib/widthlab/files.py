@@ -34,6 +34,20 @@ def write_text(path: Path, text: str) -> None:
     write(path, text.encode())
 
 
+def check_writable(folder: Path) -> None:
+    """Write a file into a folder, which is made if need be, and take it away again.
+
+    Raises:
+        OSError: the folder cannot be made, or not be written to.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        temporary.write_bytes(b"\n")
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold a file for one writer, who may read it, change it and write it back.

@@ -7,7 +7,7 @@ import attrs
 
 from widthlab.data.dataset import Dataset
 from widthlab.data.sources import SOURCES
-from widthlab.fields import choice, count, known, optional, truth
+from widthlab.fields import choice, count, known, optional, seed_of_jax, truth
 from widthlab.registry import Registry
 
 TARGETS = ("labels", "one-hot", "centred-one-hot", "parity")
@@ -70,7 +70,7 @@ class DataSpec:
     )
     targets: str = attrs.field(default="centred-one-hot", converter=choice(TARGETS))
     preprocess: str = attrs.field(default="unit-norm", converter=choice(PREPROCESS))
-    subset_seed: int = attrs.field(default=0, converter=count(0))
+    subset_seed: int = attrs.field(default=0, converter=seed_of_jax())
     grayscale: bool = attrs.field(default=False, converter=truth())
     variant: str = attrs.field(default="plain", converter=choice(VARIANTS))
     dim: int | None = attrs.field(

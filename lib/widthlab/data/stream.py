@@ -21,8 +21,9 @@ from jaxtyping import Array, Float, Key, Shaped
 from widthlab import ledger
 from widthlab.canonical import digest
 from widthlab.data.drawn import _DrawnByName
-from widthlab.fields import count, known, number
+from widthlab.fields import count, known, number, seed_of_jax
 from widthlab.registry import Registry
+from widthlab.settings import pinned
 
 
 class Law(NamedTuple):
@@ -64,7 +65,7 @@ class Stream(_DrawnByName):
     dim: int = attrs.field(converter=count())
     n_sample: int = attrs.field(default=256, converter=count())
     n_test: int = attrs.field(default=1024, converter=count(0))
-    seed: int = attrs.field(default=0, converter=count(0))
+    seed: int = attrs.field(default=0, converter=seed_of_jax())
     target_scale: float = attrs.field(default=1.0, converter=number())
 
     @property
@@ -133,7 +134,8 @@ class Drawn:
     @functools.cached_property
     def _arrays(self) -> list[np.ndarray]:
         stream = self._stream
-        with jax.enable_x64(True):
+        precision = jax.default_matmul_precision("highest")
+        with pinned(), jax.enable_x64(True), precision:
             keys = jax.random.split(jax.random.key(stream.seed))
             parts = map(stream.draw, keys, (stream.n_sample, stream.n_test))
             return [np.asarray(array) for part in parts for array in part]

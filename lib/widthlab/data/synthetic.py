@@ -18,7 +18,7 @@ from jaxtyping import Float
 from widthlab import ledger
 from widthlab.canonical import digest
 from widthlab.data.drawn import _DrawnByName
-from widthlab.fields import count, known, number
+from widthlab.fields import count, known, number, seed_of_jax
 from widthlab.registry import Registry
 
 Draw = Callable[
@@ -96,7 +96,7 @@ class Synthetic(_DrawnByName):
     n_train: int = attrs.field(converter=count())
     n_test: int = attrs.field(default=0, converter=count(0))
     dim: int = attrs.field(converter=count())
-    seed: int = attrs.field(default=0, converter=count(0))
+    seed: int = attrs.field(default=0, converter=seed_of_jax())
     target_scale: float = attrs.field(default=1.0, converter=number())
 
     # What an experiment asks of its data, as of a `DataSpec`.

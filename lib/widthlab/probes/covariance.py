@@ -108,12 +108,11 @@ class CovariancePreservation:
             vectors = np.concatenate([v.vectors for v in steps])
             images = np.concatenate([v.images for v in steps])
             for ending, values in (("", hats), ("_raw", images)):
-                whole = gram_error(vectors, values)
-                late = gram_error(vectors[self.inputs :], values[self.inputs :])
-                last.append((f"covariance_{side}{ending}", self.matrix, whole))
-                last.append(
-                    (f"covariance_{side}_increments{ending}", self.matrix, late)
-                )
+                for name, first in (("", 0), ("_increments", self.inputs)):
+                    if vectors[first:].any():  # or there is nothing to be relative to
+                        error = gram_error(vectors[first:], values[first:])
+                        quantity = f"covariance_{side}{name}{ending}"
+                        last.append((quantity, self.matrix, error))
         return [[] for _ in history[:-1]] + [last]
 
 

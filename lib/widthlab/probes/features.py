@@ -34,7 +34,8 @@ class Features:
 
     Each is given for activations $x^l$ under these names and for pre-activations $h^l$
     with `pre_` in front. `output_rms` and `output_rms_change` describe the network's
-    output.
+    output. Inputs with $h_0 = 0$ are left out of `feature_change`, which has no row
+    where there are no others.
 
     Attributes:
         inputs: number $P$ of inputs. Widths must be at least $2P$, or the joint Gram
@@ -79,7 +80,9 @@ class Features:
             ):
                 before = np.asarray(start, np.float64)
                 after = np.asarray(end, np.float64)
-                yield f"{kind}feature_change", layer, relative_change(before, after)
+                if before.any():
+                    change = relative_change(before, after)
+                    yield f"{kind}feature_change", layer, change
                 if self.spectra:
                     yield f"{kind}lambda_min", layer, smallest_eigenvalue(after)
                     joint = np.concatenate([before, after])

@@ -50,7 +50,8 @@ class Updates:
     r"""Size of the accumulated update of each matrix.
 
     `update_norm` is $\|W_t - W_0\|_F$ and `relative_update` the same over $\|W_0\|_F$,
-    for the effective matrices (multiplier included). Layer $L + 1$ is the output.
+    for the effective matrices (multiplier included). Layer $L + 1$ is the output. A
+    matrix that starts from zero has no relative update, and no row of it.
     """
 
     name: ClassVar[str] = "updates"
@@ -78,7 +79,11 @@ class Updates:
             )
             out.append(
                 [("update_norm", layer, float(u)) for layer, (u, _) in pairs]
-                + [("relative_update", layer, float(u / s)) for layer, (u, s) in pairs]
+                + [
+                    ("relative_update", layer, float(u / s))
+                    for layer, (u, s) in pairs
+                    if s != 0
+                ]
             )
         return out
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from jaxtyping import Float
 
@@ -15,9 +17,14 @@ Rows = list[list[Row]]
 def relative_change(
     before: Float[np.ndarray, "inputs width"], after: Float[np.ndarray, "inputs width"]
 ) -> float:
-    r"""Return the mean over inputs of $\|h_t - h_0\| / \|h_0\|$."""
+    r"""Return the mean over inputs of $\|h_t - h_0\| / \|h_0\|$.
+
+    Inputs with $h_0 = 0$ are left out; it is NaN if there are no others.
+    """
     moved = np.linalg.norm(after - before, axis=-1)
-    return float(np.mean(moved / np.linalg.norm(before, axis=-1)))
+    size = np.linalg.norm(before, axis=-1)
+    there = size != 0
+    return float(np.mean(moved[there] / size[there])) if there.any() else math.nan
 
 
 def smallest_eigenvalue(features: Float[np.ndarray, "inputs width"]) -> float:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import jax
 
+from widthlab.fields import count, optional
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
 from widthlab.training.devices import DeviceMemoryError, is_out_of_memory
@@ -18,6 +19,10 @@ AnySpec = TypeVar("AnySpec", bound=Spec)
 
 Cell = list[Spec | None]
 """Runs of one program; None fills up to the size of others."""
+
+
+TOGETHER = optional(count(), "for as many as their kind says")
+"""How many runs a cell may have."""
 
 
 class MemoryWarning(UserWarning):
@@ -53,8 +58,7 @@ def cells(
             on CPU costs nothing.
         as_many_as_can: by default all of a group in one cell, as an accelerator wants.
     """
-    if together is not None and together < 1:
-        raise ValueError(f"together is {together}; a cell has at least one run")
+    together = TOGETHER.take("together", together)
     cut = []
     for group in by_program(specs):
         kind = type(group[0])

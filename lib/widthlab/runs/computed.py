@@ -8,11 +8,11 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from widthlab.canonical import plain_value
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
+from widthlab.settings import arithmetic
 from widthlab.source import source_sha256
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ class Computed(Spec):
     Inherit, be a frozen dataclass, and return tidy rows from `run`. Then `sweep` runs
     it, keeps its rows, and goes on where it was interrupted. Its key holds its fields
     and the source of its class, with the functions and values that its methods refer
-    to (`widthlab.source`).
+    to (`widthlab.source`), and the precision that JAX is set to, if it is: what was
+    computed in float64 is not read as float32. It is drawn with JAX's own generator.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
@@ -59,10 +60,13 @@ class Computed(Spec):
     def to_json(self) -> dict[str, Any]:
         """Return class, fields and the hash of the class's source."""
         kind = type(self)
+        # What `run` computes in is JAX's own setting, and absent where nobody set it.
+        changed = {"settings": found} if (found := arithmetic()) else {}
         return {
             "class": f"{kind.__module__}.{kind.__qualname__}",
             "fields": self.columns,
             "source": source_sha256(kind),
+            **changed,
         }
 
     @classmethod
@@ -105,7 +109,10 @@ def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
                 f"{type(spec).__name__}.run() returned a table with the columns "
                 f"{[*rows.columns]}; each has a name of its own"
             )
-        return {str(name): rows[name].tolist() for name in rows.columns}
+        return {
+            str(name): [_plain(spec, name, value) for value in rows[name].tolist()]
+            for name in rows.columns
+        }
     given = list(rows)
     if not all(isinstance(row, Mapping) for row in given) or not given:
         raise TypeError(
@@ -118,9 +125,11 @@ def _columns(spec: Computed, rows: Any) -> dict[str, list[Any]]:
             f"rows of {type(spec).__name__}.run() have the columns {names} and "
             f"{list(odd)}; all have the same"
         )
-    return {name: [_plain(row[name]) for row in given] for name in names}
+    return {
+        str(name): [_plain(spec, name, row[name]) for row in given] for name in names
+    }
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy scalar as Python's own number."""
-    return value.item() if isinstance(value, np.generic) else value
+def _plain(spec: Computed, name: Any, value: Any) -> Any:
+    """Return a value as the record holds it: NumPy's and JAX's as Python's own."""
+    return plain_value(value, f"the column {name!r} of {type(spec).__name__}.run()")

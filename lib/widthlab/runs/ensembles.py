@@ -14,6 +14,7 @@ import numpy as np
 from widthlab.model import Scales
 from widthlab.runs.provenance import provenance
 from widthlab.runs.record import Record
+from widthlab.settings import pinned
 from widthlab.training.calibration import (
     Calibrated,
     Calibration,
@@ -107,8 +108,10 @@ def _members(ensemble: _Ensemble) -> Members:
         -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
     ]
     targets = [spec.schedule.target for spec in experiments]
+    with pinned():
+        key = jnp.stack([jax.random.key(spec.seed) for spec in experiments])
     return Members(
-        key=jnp.stack([jax.random.key(spec.seed) for spec in experiments]),
+        key=key,
         scales=Scales(*(np.stack(column) for column in zip(*scales, strict=True))),
         stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
         real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
@@ -143,14 +146,15 @@ def _record(
             rows += [
                 (step, layer, quantity, value) for quantity, layer, value in measured
             ]
-    steps, layers, quantities, values = map(list, zip(*rows, strict=True))
+    steps, layers, quantities, values = zip(*rows, strict=True)
     return Record(
         spec=spec,
+        # A probe of one's own may give the numbers of NumPy or JAX.
         columns={
-            "step": steps,
-            "layer": layers,
-            "quantity": quantities,
-            "value": values,
+            "step": list(map(int, steps)),
+            "layer": list(map(int, layers)),
+            "quantity": list(map(str, quantities)),
+            "value": list(map(float, values)),
         },
         diverged_at=_step_or_none(trained.diverged_at[member]),
         stopped_at=_step_or_none(trained.stopped_at[member]),

@@ -8,24 +8,31 @@ Durability is not theirs: what finished is in the store, and a sweep goes on fro
 from __future__ import annotations
 
 import itertools
+import math
 import multiprocessing
 import os
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import (
+    FIRST_COMPLETED,
     BrokenExecutor,
     Executor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
-    as_completed,
+    wait,
 )
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from widthlab.fields import count, optional
 from widthlab.runs.shipping import packed, run_packed, unpacked
 
 Cell = TypeVar("Cell")
 Result = TypeVar("Result")
+
+_WORKERS = optional(count(), "for one for each GPU, else two")
 
 DEATHS = 3
 """Deaths of workers over one and the same cell, after which it is given up."""
@@ -36,7 +43,10 @@ class LostWorkersError(RuntimeError):
 
 
 def completed(
-    work: Callable[[Cell], Result], cells: Iterable[Cell], executor: Any = None
+    work: Callable[[Cell], Result],
+    cells: Iterable[Cell],
+    executor: Any = None,
+    seconds: float = math.inf,
 ) -> Iterator[Result]:
     """Yield `work(cell)` of all cells, in the order in which they finish.
 
@@ -48,16 +58,20 @@ def completed(
         cells: what to work on.
         executor: None for threads of this process, an executor of `concurrent.futures`,
             or a client of `dask.distributed`.
+        seconds: cells that have not begun by then are not begun any more. (Dask has
+            given some of them to workers by then: `Budget` is for these.)
 
     Raises:
         LostWorkersError: workers died over a cell, or the scheduler is gone.
         TypeError: the executor is nothing of the kind.
+        ValueError: its workers are forks of this process.
     """
     if executor is None:
-        yield from _from_own_threads(work, cells)
+        yield from _from_own_threads(work, cells, seconds)
     elif isinstance(executor, Executor):
+        _refuse_forks(executor)
         calls = [packed(work, cell) for cell in cells]
-        yield from map(unpacked, _from_pool(run_packed, calls, executor))
+        yield from map(unpacked, _from_pool(run_packed, calls, executor, seconds))
     elif type(executor).__module__.split(".")[0] == "distributed":
         calls = [packed(work, cell) for cell in cells]
         yield from map(unpacked, _from_dask(run_packed, calls, executor))
@@ -69,8 +83,48 @@ def completed(
         )
 
 
+def _refuse_forks(executor: Executor) -> None:
+    """Refuse a pool that hangs, for a fork has JAX's locks and none of its threads."""
+    context = getattr(executor, "_mp_context", None)
+    if context is not None and context.get_start_method() == "fork":
+        raise ValueError(
+            f"the executor's workers are forks of this process, in which JAX would "
+            f"hang; give widthlab.runs.executors.Processes(), or "
+            f"{type(executor).__name__}(mp_context=multiprocessing.get_context("
+            "'spawn'))"
+        )
+
+
+class Budget(NamedTuple):
+    """How long cells may begin, in seconds.
+
+    A duration and no time, since clocks of machines differ: each process measures it
+    for itself, from its first look on.
+    """
+
+    name: str
+    seconds: float
+
+    @classmethod
+    def of(cls, seconds: float) -> Budget:
+        """Begin to measure in this process."""
+        budget = cls(uuid.uuid4().hex, seconds)
+        budget.is_over()
+        return budget
+
+    def is_over(self) -> bool:
+        """Tell whether it is used up in this process."""
+        if math.isinf(self.seconds):
+            return self.seconds < 0
+        began = _BEGAN.setdefault(self.name, time.monotonic())
+        return time.monotonic() - began > self.seconds
+
+
+_BEGAN: dict[str, float] = {}
+
+
 def _from_own_threads(
-    work: Callable[[Cell], Result], cells: Iterable[Cell]
+    work: Callable[[Cell], Result], cells: Iterable[Cell], seconds: float
 ) -> Iterator[Result]:
     """Work on two cells at a time on CPU: one compiles, the other trains.
 
@@ -81,23 +135,33 @@ def _from_own_threads(
     import jax
 
     pool = ThreadPoolExecutor(2 if jax.default_backend() == "cpu" else 1)
-    wait = True
+    ended = True
     try:
-        yield from _from_pool(work, cells, pool)
+        yield from _from_pool(work, cells, pool, seconds)
     except KeyboardInterrupt:
-        wait = False  # a cell in training cannot be interrupted, and may take hours
+        ended = False  # a cell in training cannot be interrupted, and may take hours
         raise
     finally:
-        pool.shutdown(wait)
+        pool.shutdown(ended)
 
 
 def _from_pool(
-    work: Callable[[Cell], Result], cells: Iterable[Cell], pool: Executor
+    work: Callable[[Cell], Result],
+    cells: Iterable[Cell],
+    pool: Executor,
+    seconds: float,
 ) -> Iterator[Result]:
-    futures = [pool.submit(work, cell) for cell in cells]
+    end = time.monotonic() + seconds
+    futures = [pool.submit(work, cell) for cell in cells] if seconds > 0 else []
+    going = set(futures)
     try:
-        for future in as_completed(futures):
-            yield future.result()
+        while going:
+            left = None if math.isinf(end) else max(end - time.monotonic(), 0)
+            done, going = wait(going, left, FIRST_COMPLETED)
+            if not done:  # the time is over: what has begun goes on
+                end, going = math.inf, {f for f in going if not f.cancel()}
+            for future in done:
+                yield future.result()
     except BrokenExecutor as error:
         raise LostWorkersError(
             f"a worker process died ({error}); finished runs are in the store: call "
@@ -159,8 +223,9 @@ class Processes(ThreadPoolExecutor):
             workers: how many; by default one for each GPU, else two.
             gpus: numbers of the GPUs to use, one for each worker.
         """
+        workers = _WORKERS.take("workers", workers)
         count = workers or len(gpus) or 2
-        if count < 1 or (gpus and count != len(gpus)):
+        if gpus and count != len(gpus):
             raise ValueError(
                 f"workers is {workers} with {len(gpus)} GPUs; give one worker for each "
                 "GPU, or at least one"
@@ -197,7 +262,9 @@ class Processes(ThreadPoolExecutor):
                 self._own.pool = self._start(self._own.share)
         raise LostWorkersError(
             f"{DEATHS} workers died over the same cell, for lack of memory, say; give "
-            "fewer runs at a time (together=...) or fewer workers"
+            "fewer runs at a time (together=...) or fewer workers. Workers that die as "
+            "they start are those of a script that makes them itself: put what it does "
+            'below `if __name__ == "__main__":`'
         )
 
     def _start(self, share: int) -> ProcessPoolExecutor:

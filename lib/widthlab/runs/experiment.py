@@ -25,6 +25,7 @@ from widthlab.fields import (
     known,
     number,
     optional,
+    seed_of_jax,
     several,
     text,
 )
@@ -52,6 +53,7 @@ _COLUMNS = (
     *("width", "depth", "growth", "activation", "loss", "lr", "seed", "batch_size"),
     *("base_width", "biases", "precision"),
 )
+_DEEPEST = 10_000  # layers are compiled one by one
 _RATES = either(instance(Calibration), several(number(above=0)))
 _GAINS = several(number(least=0), length=3)
 
@@ -115,7 +117,7 @@ class Experiment(Spec):
         )
     )
     width: int = attrs.field(converter=count())
-    depth: int = attrs.field(default=3, converter=count())
+    depth: int = attrs.field(default=3, converter=count(most=_DEEPEST))
     growth: float = attrs.field(default=0.0, converter=number())
     activation: str = attrs.field(default="tanh", converter=text())
     loss: str = attrs.field(
@@ -126,7 +128,7 @@ class Experiment(Spec):
     first_lr: Calibration | tuple[float, ...] | None = attrs.field(
         default=None, converter=optional(_RATES)
     )
-    seed: int = attrs.field(default=0, converter=count(0))
+    seed: int = attrs.field(default=0, converter=seed_of_jax())
     batch_size: int | None = attrs.field(
         default=None, converter=optional(count(), "for all")
     )
@@ -160,7 +162,8 @@ class Experiment(Spec):
         for probe in self.probes:
             self._check_probe(probe)
         # Sizes, depth and optimizer must suit the parametrization.
-        self._check_schedule(self.scales())
+        scales = self._checked_scales()
+        self._check_schedule(scales)
 
     def _check_sizes(self) -> None:
         if isinstance(self.data, Stream):
@@ -180,6 +183,24 @@ class Experiment(Spec):
                 f"checkpoints are {self.checkpoints}; they must increase from 0 or "
                 f"later to the last step, {self.steps}"
             )
+
+    def _checked_scales(self) -> Scales:
+        """Return the scales if the run's precision has numbers as large and as small.
+
+        What overflows there would train to the end and say that it diverged.
+        """
+        with np.errstate(over="ignore", under="ignore"):
+            scales = self.scales()
+            smallest = np.asarray(self.lr, self.dtype)
+        beyond = [n for n, v in scales._asdict().items() if not np.isfinite(v).all()]
+        if beyond or not smallest:
+            raise ValueError(
+                f"lr is {self.lr}, gains are {self.gains} and bias_gains are "
+                f"{self.bias_gains}: of the network's scales, "
+                f"{', '.join(beyond) or 'lr'} has no number in {self.dtype}; give "
+                "smaller ones, or larger where they vanish"
+            )
+        return scales
 
     def _check_first_lr(self) -> None:
         rates = self.first_lr
@@ -244,7 +265,13 @@ class Experiment(Spec):
     def shape(self) -> Shape:
         """Sizes of the network."""
         sizes = range(1, self.depth + 1)
-        widths = tuple(round(self.width * layer**self.growth) for layer in sizes)
+        try:
+            widths = tuple(round(self.width * layer**self.growth) for layer in sizes)
+        except OverflowError as error:
+            raise ValueError(
+                f"growth is {self.growth}; with width {self.width} and depth "
+                f"{self.depth} layers are larger than any number"
+            ) from error
         return Shape(
             self.data.input_dim,
             widths,

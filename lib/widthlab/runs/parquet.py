@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 
 Columns = Mapping[str, list[Any]]
 
+Rows = dict[str, dict[str, list[Any]]]
+"""Columns by run."""
+
 _RUN = "run"
 
 
@@ -63,13 +66,13 @@ def _array(values: list[Any]) -> pa.Array:
     return array.dictionary_encode() if pa.types.is_string(array.type) else array
 
 
-def read(path: Path) -> dict[str, dict[str, list[Any]]]:
+def read(path: Path | io.BytesIO) -> Rows:
     """Return the columns of each run, as `written` was given them.
 
     Columns of other runs are there too, empty; the caller knows its own.
     """
     table = pq.read_table(path).combine_chunks()
-    by_run: dict[str, dict[str, list[Any]]] = {}
+    by_run: Rows = {}
     start = 0
     for run, rows in itertools.groupby(table[_RUN].to_pylist()):
         length = len(list(rows))

@@ -7,19 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from widthlab import machine, perturbation
+from widthlab import machine, perturbation, settings
 from widthlab.canonical import digest
 
 # What computes the numbers in a record: rooms and modules of the library. What draws,
 # judges or keeps results is not here, so that a change of colour never retrains.
 _NUMERIC = (
-    *(
-        "activations.py",
-        "canonical.py",
-        "compilation.py",
-        "model.py",
-        "perturbation.py",
-    ),
+    *("activations.py", "canonical.py", "compilation.py", "model.py"),
+    *("perturbation.py", "settings.py"),
     *("data", "flow", "kernels", "papers", "parametrization", "probes", "training"),
     *("runs/cells.py", "runs/ensembles.py"),
     *("runs/experiment.py", "runs/experiment_json.py"),
@@ -33,7 +28,17 @@ def record_key(spec: object, data_sha256: str, code: str | None = None) -> str:
     And with the perturbation that the environment asks for, if there is one.
     """
     code = code_version() if code is None else code
-    said = {"spec": spec, "data": data_sha256, "code": code}
+    return named(spec, code, data=data_sha256)
+
+
+def named(spec: object, code: str, **more: Any) -> str:
+    """Return the hash of a specification and of all that its numbers follow from.
+
+    The perturbation that the environment asks for is part of it, if there is one.
+    """
+    # Absent where there are none: what was stored with JAX as it comes is found.
+    changed = {"settings": found} if (found := settings.compilation()) else {}
+    said = {"spec": spec, "code": code, **more, **changed}
     return digest(said | perturbation.in_key())
 
 

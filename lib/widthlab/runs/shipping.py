@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import importlib
+import os
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,6 +55,12 @@ def _nodes(trees: Iterable[Any]) -> dict[type, tuple[list[str], list[str]]]:
 
 def run_packed(call: bytes) -> bytes:
     """Register the plug-ins of a call, then do it; `unpacked` reads the result."""
+    if _FORKED and _in_use():
+        raise RuntimeError(
+            "this worker is a fork of a process that has used JAX, which would hang "
+            "here: have the executor start its workers anew (spawn), or give "
+            "widthlab.runs.executors.Processes()"
+        )
     plugins, nodes, work, cell = pickle.loads(call)
     for kind, (data, others) in nodes.items():
         with contextlib.suppress(ValueError):  # known here already
@@ -62,6 +69,29 @@ def run_packed(call: bytes) -> bytes:
         importlib.import_module(how.rpartition(".")[0])  # has the registry
         REGISTRIES[kind].adopt(name, item, source)
     return cloudpickle.dumps(work(cell))
+
+
+_FORKED = False
+
+
+def _note_fork() -> None:
+    global _FORKED
+    _FORKED = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
+
+
+def _in_use() -> bool:
+    """Whether JAX has looked for devices, here or in the process this is a fork of."""
+    now = getattr(jax.config, "jax_num_cpu_devices", -1)
+    try:  # which JAX refuses once it has devices
+        jax.config.update("jax_num_cpu_devices", max(now, 0) + 1)
+    except RuntimeError:
+        return True
+    jax.config.update("jax_num_cpu_devices", now)
+    return False
 
 
 def unpacked(result: bytes) -> Any:

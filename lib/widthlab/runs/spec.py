@@ -12,9 +12,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from widthlab import perturbation
 from widthlab.canonical import digest
-from widthlab.runs.provenance import code_version
+from widthlab.runs.provenance import code_version, named
 
 if TYPE_CHECKING:
     from widthlab.runs.record import Record
@@ -43,12 +42,8 @@ class Spec(ABC):
 
     @property
     def key(self) -> str:
-        """Name of the record: a hash of the specification and the library's source.
-
-        And of the perturbation, if the environment asks for one.
-        """
-        said = {"spec": self.to_json(), "code": code_version()}
-        return digest(said | perturbation.in_key())
+        """Name of the record: a hash of the specification and the library's source."""
+        return named(self.to_json(), code_version())
 
     @property
     def columns(self) -> Mapping[str, Any]:

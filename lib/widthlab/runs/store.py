@@ -5,6 +5,7 @@ version, all in canonical JSON. A record is one file, written under a temporary 
 renamed when complete: a reader sees all of it or nothing, whoever is killed and when.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -19,8 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from widthlab.canonical import _dumps, _plain
-from widthlab.files import write_durably
+from widthlab.canonical import _dumps, plain_value
+from widthlab.files import check_writable, write_durably
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
 """Environment variable that moves the user's store."""
@@ -104,7 +105,7 @@ class Store:
             StoreError: If the folder cannot be written to.
         """
         path = self._file(key)
-        plain = _plain(payload, "payload", finite=False)
+        plain = plain_value(payload, "payload")
         body = _dumps(plain)
         checksum = hashlib.sha256(body.encode()).hexdigest()
         text = (
@@ -119,18 +120,34 @@ class Store:
                 self.sweep_temporaries()
             write_durably(temporary, path, text.encode())
         except OSError as error:
-            raise StoreError(
-                f"cannot write record {path.name} into folder {path.parent}: "
-                f"{type(error).__name__}: {error}. Set the environment variable "
-                f"{STORE_VARIABLE} to a folder that can be written to."
-            ) from error
+            raise self._refusal(path, error) from error
         return path
+
+    def check_writable(self) -> None:
+        """Find out before anything is computed for it.
+
+        Raises:
+            StoreError: The folder cannot be made or written to.
+        """
+        try:
+            check_writable(self.path)
+        except OSError as error:
+            raise self._refusal(self.path, error) from error
+
+    def _refusal(self, what: Path, error: OSError) -> StoreError:
+        return StoreError(
+            f"cannot write {what.name} into folder {what.parent}: "
+            f"{type(error).__name__}: {error}. Set the environment variable "
+            f"{STORE_VARIABLE} to a folder that can be written to."
+        )
 
     def sweep_temporaries(self) -> list[Path]:
         """Delete what killed writers left behind; those at work keep their files."""
         removed = []
-        for path in self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"):
-            if _is_abandoned(path):
+        found = list(self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"))
+        now = _clock(self.path) if found else 0.0
+        for path in found:
+            if _is_abandoned(path, now):
                 path.unlink(missing_ok=True)
                 removed.append(path)
         self._swept = True
@@ -197,10 +214,23 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
 
 
-def _is_abandoned(temporary: Path) -> bool:
+def _clock(folder: Path) -> float:
+    """Return the time of the machine that a folder lies on, which may be another."""
+    file = folder / f".{uuid.uuid4().hex}.tmp"
+    try:
+        file.touch()
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        with contextlib.suppress(OSError):
+            file.unlink(missing_ok=True)
+
+
+def _is_abandoned(temporary: Path, now: float) -> bool:
     """Whether the writer of a temporary file is dead, or it is older than an hour."""
     try:
-        if time.time() - temporary.stat().st_mtime > _STALE_S:
+        if now - temporary.stat().st_mtime > _STALE_S:
             return True
     except FileNotFoundError:
         return False

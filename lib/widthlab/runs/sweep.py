@@ -10,21 +10,21 @@ from __future__ import annotations
 import functools
 import math
 import sys
-import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 import jax
 
 from widthlab import ledger, perturbation
-from widthlab.runs.cells import cells, run_cell
-from widthlab.runs.executors import completed
+from widthlab.runs.cells import TOGETHER, cells, run_cell
+from widthlab.runs.executors import Budget, completed
 from widthlab.runs.provenance import code_version
 from widthlab.runs.record import Record
 from widthlab.runs.spec import Spec
 from widthlab.runs.store import Store, default_store
+from widthlab.settings import arithmetic, computing
 from widthlab.training.devices import use_all_cores
 
 
@@ -71,17 +71,19 @@ def sweep(
         MemoryError: a single run does not fit.
     """
     wanted = list(specs)
+    together = TOGETHER.take("together", together)
     store = default_store() if store is None else store
     # Keys and hashes of flows go over all their arrays: no more of them than need be.
     keys = {spec: spec.key for spec in wanted}
     stored = {key: store.find(key) for key in keys.values()}
     missing = [spec for spec, key in keys.items() if stored[key] is None]
+    if missing:
+        store.check_writable()
     bar = _bar(len(keys), len(keys) - len(missing), progress)
     finished = finish(missing, executor=executor, together=together)
     with bar, closing(finished):
         for records in finished:
-            for record in records:
-                store.put(keys[record.spec], record.to_json())
+            _put_all(store, keys, records)
             for kind, count in Counter(r.spec.kind for r in records).items():
                 ledger.note(kind, count)
             bar.update(len(records))
@@ -91,13 +93,25 @@ def sweep(
     ]
 
 
+def _put_all(store: Store, keys: Mapping[Any, str], records: list[Record]) -> None:
+    """Write all records of a cell, also those that come after one that cannot be."""
+    errors = []
+    for record in records:
+        try:
+            store.put(keys[record.spec], record.to_json())
+        except TypeError as error:  # what JSON cannot hold
+            errors.append(error)
+    if errors:
+        raise errors[0]
+
+
 def finish(
     specs: Iterable[Spec],
     *,
     executor: Any = None,
     together: int | None = None,
     in_order: bool = False,
-    until: float = math.inf,
+    seconds: float = math.inf,
 ) -> Generator[list[Record]]:
     """Run specifications and yield the records of each cell when it is done.
 
@@ -109,22 +123,24 @@ def finish(
         executor: as for `sweep`.
         together: as for `sweep`.
         in_order: begin with the cells of the first runs.
-        until: time (as of `time.time`) after which no cell begins.
+        seconds: no cell begins after so long.
     """
     wanted = list(specs)
+    budget = Budget.of(seconds)
     if executor is not None:
         cut = cells(wanted, together, in_order=in_order)
         here = (code_version(), perturbation.chosen())
-        work = functools.partial(_run_elsewhere, here, until)
-        yield from filter(None, completed(work, cut, executor))
+        work = functools.partial(_run_elsewhere, here, arithmetic(), budget)
+        yield from filter(None, completed(work, cut, executor, seconds))
         return
     use_all_cores()
     cpu = jax.default_backend() == "cpu"
     cut = cells(
         wanted, together, in_order=in_order, fill_up=cpu, as_many_as_can=not cpu
     )
+    work = functools.partial(_run_cell, arithmetic(), budget)
     with _one_blas_thread():
-        yield from filter(None, completed(functools.partial(_run_cell, until), cut))
+        yield from filter(None, completed(work, cut, seconds=seconds))
 
 
 def _one_blas_thread() -> Any:
@@ -139,12 +155,19 @@ def _one_blas_thread() -> Any:
     return threadpool_limits(limits=1, user_api="blas")
 
 
-def _run_cell(until: float, cell: Sequence[Spec | None]) -> list[Record]:
-    return [] if time.time() > until else run_cell(cell)
+def _run_cell(
+    set_to: Mapping[str, Any], budget: Budget, cell: Sequence[Spec | None]
+) -> list[Record]:
+    """Run a cell with the caller's settings: a thread has none of its own context."""
+    with computing(set_to):
+        return [] if budget.is_over() else run_cell(cell)
 
 
 def _run_elsewhere(
-    there: tuple[str, int | None], until: float, cell: Sequence[Spec | None]
+    there: tuple[str, int | None],
+    set_to: Mapping[str, Any],
+    budget: Budget,
+    cell: Sequence[Spec | None],
 ) -> list[Record]:
     """Run a cell in a worker, which must have the library that its caller has."""
     code, number = there
@@ -162,7 +185,7 @@ def _run_elsewhere(
         )
     use_all_cores()
     with _one_blas_thread():
-        return _run_cell(until, cell)
+        return _run_cell(set_to, budget, cell)
 
 
 def _bar(total: int, done: int, progress: bool | None) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
+from widthlab.settings import pinned
 
 
 def use_all_cores() -> int:
@@ -32,7 +34,25 @@ def use_all_cores() -> int:
         unset = getattr(jax.config, "jax_num_cpu_devices", -1) < 1
         if not is_set and unset:
             jax.config.update("jax_num_cpu_devices", cores)
-    return len(jax.local_devices())
+    memory_given()  # before anything is compiled
+    try:
+        return len(jax.local_devices())
+    except (RuntimeError, AssertionError) as error:
+        raise DeviceError(_without_device(error)) from error
+
+
+class DeviceError(RuntimeError):
+    """JAX finds none of the devices that it was told to use."""
+
+
+def _without_device(error: Exception) -> str:
+    platforms = getattr(jax.config, "jax_platforms", None) or "any device"
+    said = " ".join(f"{type(error).__name__} {error}".split())
+    return (
+        f"JAX finds no device for JAX_PLATFORMS={platforms} ({said}): set "
+        "JAX_PLATFORMS=cpu, or install JAX with the plugin for this device "
+        "(pip install 'widthlab[cuda]') and look whether nvidia-smi lists it"
+    )
 
 
 def _compile_for_same_bits() -> None:
@@ -67,12 +87,42 @@ class DeviceMemoryError(MemoryError):
         self.members = members
         super().__init__(
             f"{needed / 1e9:.2f} GB are needed and {available / 1e9:.2f} GB available "
-            f"(the environment variable {MEMORY_VARIABLE} sets another limit, in bytes)"
+            f"(the environment variable {MEMORY_VARIABLE} sets another limit)"
         )
 
 
 MEMORY_VARIABLE = "WIDTHLAB_MEMORY"
-"""Environment variable that sets another limit of memory, in bytes."""
+"""Environment variable that sets another limit of memory, such as 8GB or 8e9."""
+
+_UNITS = {
+    unit: factor
+    for power, name in enumerate(("", "k", "m", "g", "t"))
+    for unit, factor in (
+        (name, 1000**power),
+        (f"{name}b", 1000**power),
+        *([(f"{name}ib", 1024**power)] if name else []),
+    )
+}
+"""Bytes in each unit: GB are decimal, GiB binary, as everywhere else."""
+
+
+def memory_given() -> int | None:
+    """Return the bytes that `MEMORY_VARIABLE` names, if it is set.
+
+    Raises:
+        ValueError: it holds no amount of memory.
+    """
+    given = os.environ.get(MEMORY_VARIABLE, "").strip()
+    if not given:
+        return None
+    found = re.fullmatch(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)", given.lower())
+    if found is not None and found[2] in _UNITS:
+        with contextlib.suppress(ValueError, OverflowError):
+            return int(float(found[1]) * _UNITS[found[2]])
+    raise ValueError(
+        f"{MEMORY_VARIABLE} is {given!r}; it must be a number of bytes, or one with a "
+        "unit: 8e9, 8GB or 7.5GiB"
+    )
 
 
 _HOST_SHARE = 1 / 4  # two cells at a time, and the host has other things to hold
@@ -89,8 +139,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def memory_limit(devices: Sequence[Any]) -> int:
     """Return the bytes that one ensemble may take on these devices together."""
-    if given := os.environ.get(MEMORY_VARIABLE):
-        return int(float(given))
+    if (given := memory_given()) is not None:
+        return given
     if devices[0].platform == "cpu":
         return int(_host_memory() * _HOST_SHARE)
     each = (device.memory_stats() or {} for device in devices)
@@ -107,8 +157,12 @@ def _host_memory() -> int:
 
 @contextlib.contextmanager
 def precision(dtype: str) -> Iterator[None]:
-    """Compute in the precision that a spec names, matrix products included."""
-    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision("highest"):
+    """Compute in the precision that a spec names, matrix products included.
+
+    Random numbers are those of `settings.pinned`.
+    """
+    x64 = jax.enable_x64(dtype == "float64")
+    with pinned(), x64, jax.default_matmul_precision("highest"):
         yield
 
 

@@ -52,6 +52,9 @@ def bend(activation: str) -> float:
     return (b - a) ** 2 / (2 * (a**2 + b**2))
 
 
+_ROUNDINGS = 1024
+
+
 def correlation_map(
     rho: Float[AnyArray, " ..."], bend: float
 ) -> Float[np.ndarray, " ..."]:
@@ -62,11 +65,22 @@ def correlation_map(
 
     It is $g^2$ times the arc-cosine kernel of an (a, b)-ReLU (Cho and Saul 2009).
 
+    Raises:
+        ValueError: a correlation is beyond one by more than rounding.
+
     Example:
         >>> correlation_map(np.array([-1.0, 0.0, 1.0]), bend("abs")).round(6).tolist()
         [1.0, 0.63662, 1.0]
     """
     rho = np.asarray(rho)
+    rho = rho.astype(np.result_type(rho.dtype, np.float32))
+    # A correlation of two arrays is beyond one by a few roundings now and then.
+    if np.any(np.abs(rho) > 1 + _ROUNDINGS * np.finfo(rho.dtype).eps):
+        raise ValueError(
+            f"rho goes from {np.min(rho):g} to {np.max(rho):g}; correlations lie "
+            "between -1 and 1"
+        )
+    rho = np.clip(rho, -1, 1)
     away = np.sqrt(1 - rho**2) - rho * np.arccos(rho)
     return np.asarray(rho + 2 * bend / np.pi * away)
 
