@@ -8,15 +8,20 @@ the paper's assumptions do not hold.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from widthlab import parametrization as parametrizations
 from widthlab import regimes
 from widthlab.data import DataSpec
+from widthlab.parametrization import Role
 from widthlab.probes import Features
 from widthlab.runs.experiment import Experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHAPTER = "01-mup-global-convergence"
 """The chapter that these runs belong to."""
@@ -98,6 +103,67 @@ def relative_change(depth: int) -> dict[tuple[str, int], float]:
         exponents = regimes.classify(moving, depth).relative_change
         change |= {(name, layer): float(e) for layer, e in enumerate(exponents, 1)}
     return change
+
+
+def initial_speed(name: str, depth: int) -> float:
+    r"""Return the exponent of the rate at which the loss begins to fall.
+
+    For small learning rates that is
+    $\sum_l \eta_l \|\partial\mathcal{L} / \partial W^l\|_F^2$ at initialisation, and
+    it is zero where training starts at a stationary point.
+
+    Args:
+        name: of the parametrization.
+        depth: number $L$ of hidden layers.
+
+    Example:
+        >>> [initial_speed("ip", depth) for depth in (2, 3, 4)]
+        [0.0, -1.0, -2.0]
+        >>> initial_speed("mup", 4)
+        0.0
+    """
+    table = parametrizations.get(name)
+    roles = [Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT]
+    updates = regimes.classify(table, depth).first_update
+    # An update is a rate n^(-c) times a gradient: u = g - c, and 2 g - c = 2 u + c.
+    return float(
+        max(
+            2 * update + table[role].effective().c
+            for role, update in zip(roles, updates, strict=True)
+        )
+    )
+
+
+def exponents(frame: pd.DataFrame, by: str | Sequence[str]) -> pd.DataFrame:
+    """Return least-squares exponents in width: a row a replication, a column a case.
+
+    `widthlab.claims.slope` is their mean with an interval. They are for endpoints that
+    take the largest or the least of several cases in each replication.
+
+    Args:
+        frame: one value for each case, replication and width.
+        by: column or columns that tell cases apart.
+
+    Raises:
+        ValueError: a run is missing, or appears twice.
+
+    Example:
+        >>> import pandas as pd
+        >>> rows = [(n, s, "a", n**-0.5 * (1 + s)) for n in (64, 128) for s in (0, 1)]
+        >>> runs = pd.DataFrame(rows, columns=["width", "seed", "layer", "value"])
+        >>> exponents(runs, "layer")["a"].round(6).tolist()
+        [-0.5, -0.5]
+    """
+    cases = [by] if isinstance(by, str) else list(by)
+    table = frame.pivot(index=["seed", *cases], columns="width", values="value")
+    if table.isna().any(axis=None):
+        raise ValueError(
+            f"runs are missing at some of the widths {[*table.columns]}; an exponent "
+            "is one replication's over all of them"
+        )
+    x = np.log(table.columns.to_numpy(dtype=float))
+    x -= x.mean()
+    return (np.log(table) @ (x / (x @ x))).unstack(cases)
 
 
 def error_of_pairs(data: DataSpec) -> float:
