@@ -12,17 +12,17 @@ paper's own widths, learning rates and data are not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab import flow, kernels, runs
-from widthlab.claims import Estimate, extent
-from widthlab.data import Synthetic
+from widthlab.data import DataSpec, Sample, Synthetic
 from widthlab.flow import PartiallyTrained, Preactivations, Trajectory, windows
 
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 FIT = 1e-4
 """Share of the initial loss at which networks that are compared stop."""
+
+_ROUNDING = 1e-12
+"""A change of log L below which it is float64's, and not the flow's."""
 
 Numbers = Float[np.ndarray, " runs"]
 
@@ -65,6 +68,25 @@ def left(solved: Iterable[Trajectory]) -> Numbers:
     return np.log10([loss[-1] / loss[0] for loss in reached])
 
 
+def sustained(solved: Iterable[Trajectory]) -> Numbers:
+    r"""Return how much of its rate each solution keeps, to the end $T$ of its times.
+
+    The mean of $-d \log L / dt$ over the second half of the times, $[T/2, T]$, divided
+    by that over the quarter before it, $[T/4, T/2]$. It tends to 1 where the loss
+    decays exponentially, is 1/2 for every power law, $L \propto t^{-p}$, and tends to 0
+    where the loss stalls; it is 0 where that quarter leaves the loss as it was.
+    """
+    return np.array([_sustained(run) for run in solved])
+
+
+def _sustained(run: Trajectory) -> float:
+    reached = np.isfinite(run.observed["loss"])
+    times, logs = run.times[reached], np.log(run.observed["loss"][reached])
+    quarter, half, end = np.interp(times[-1] / np.array([4, 2, 1]), times, logs)
+    fall = quarter - half
+    return (half - end) / 2 / fall if fall > _ROUNDING else 0.0
+
+
 def least(solved: Iterable[Trajectory], quantity: str) -> Numbers:
     """Return the least value over windows of time, such as of "rate / bound".
 
@@ -78,19 +100,6 @@ def least(solved: Iterable[Trajectory], quantity: str) -> Numbers:
 def late(solved: Iterable[Trajectory], quantity: str) -> Numbers:
     """Return the value in the last window of time, likewise."""
     return np.array([windows(run).eval(quantity).iloc[-1] for run in solved])
-
-
-def ranges(
-    cases: Mapping[Any, Iterable[Any]], of: Callable[..., Numbers], *what: str
-) -> dict[Any, Estimate]:
-    """Return for each case the range, over seeds, of what is read off its solutions.
-
-    Args:
-        cases: solutions or flows in order of seeds, for each case.
-        of: `left`, `least`, `late` or `smallest`.
-        *what: what these take besides.
-    """
-    return {case: extent(of(by_seed, *what)) for case, by_seed in cases.items()}
 
 
 def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
@@ -115,6 +124,32 @@ def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"time": times / unit, **shares})
 
 
+@dataclass(frozen=True)
+class RawPixels:
+    """Images as they are, with inputs of mean square norm one; data of a flow.
+
+    Pixels are divided by one number and no mean is subtracted, so that images which
+    are linearly independent stay so. Centred by their own mean, as by the default of
+    `DataSpec`, $n$ images span $n - 1$ dimensions at most, and their Gram matrix is
+    singular.
+
+    Attributes:
+        images: which images, with which targets.
+    """
+
+    images: DataSpec
+
+    def load(self) -> Sample:
+        """Return the arrays, inputs in float64."""
+        loaded = attrs.evolve(self.images, preprocess="raw01").load()
+        x, x_test = (np.asarray(x, float) for x in (loaded.x_train, loaded.x_test))
+        size = np.sqrt(np.mean(np.sum(x**2, axis=1)))
+        y, y_test = (
+            np.asarray(y, float)[:, 0] for y in (loaded.y_train, loaded.y_test)
+        )
+        return Sample(x / size, y, x_test / size, y_test, loaded.sha256)
+
+
 def equal_inputs(flows: Iterable[Preactivations]) -> list[Preactivations]:
     """Return flows with the second input made equal to the first.
 
@@ -135,22 +170,23 @@ def equal_inputs(flows: Iterable[Preactivations]) -> list[Preactivations]:
 
 def fit(
     model: PartiallyTrained,
-    tasks: Sequence[Any],
+    tasks: Mapping[int, Any],
     *,
     share: float = 1.5,
     steps: int = 100_000,
+    stop: float = FIT,
     must_fit: bool = True,
 ) -> pd.DataFrame:
     r"""Train a network for each task by gradient descent, to one share of the loss.
 
     Args:
         model: the network.
-        tasks: data with test inputs, for one seed after the other from 0 on; weights
-            have the same seed.
+        tasks: data with test inputs, by the seed of the weights.
         share: step in units of $n / \lambda_{\max}(G)$; below 2 it is stable at all
             times, for $|\sigma'| \le 1$.
         steps: number of steps, at most.
-        must_fit: refuse a network whose loss stays above `FIT` of the initial one.
+        stop: share of the initial loss at which training ends.
+        must_fit: refuse a network whose loss stays above that.
 
     Returns:
         Columns `seed`, `quantity` and `value`, with what `compared` observes at the end
@@ -161,25 +197,26 @@ def fit(
     """
     import pandas as pd
 
-    flows = [model.flow(task, seed=seed) for seed, task in enumerate(tasks)]
+    flows = [model.flow(task, seed=seed) for seed, task in tasks.items()]
     sizes = [share * one.stable_step() for one in flows]
     solved = runs.solve(
         flows,
         [[0.0, steps * size] for size in sizes],
         method=flow.Descent(sizes),
         observe=compared,
-        stop_below=FIT,
+        stop_below=stop,
         dtype="float32",
     )
-    above = [seed for seed, run in enumerate(solved) if run.status != "stopped"]
+    pairs = zip(tasks, solved, strict=True)
+    above = [seed for seed, run in pairs if run.status != "stopped"]
     if above and must_fit:
         raise RuntimeError(
-            f"seeds {above} are above {FIT:g} of their initial loss after {steps} "
+            f"seeds {above} are above {stop:g} of their initial loss after {steps} "
             "steps; allow more steps, or say must_fit=False"
         )
     last = pd.DataFrame(run.last for run in solved).astype(float)
     before = np.array([run.observed["alignment"][0] for run in solved])
-    last = last.assign(seed=range(len(tasks)), aligned=last["alignment"] / before)
+    last = last.assign(seed=[*tasks], aligned=last["alignment"] / before)
     return last.melt("seed", var_name="quantity")
 
 
@@ -208,12 +245,28 @@ class KernelRegression(runs.Computed):
     share: float = FIT
 
     def run(self) -> list[dict[str, Any]]:
-        """Return the test error, in units of the targets' mean square."""
+        """Return test errors, in units of the targets' mean square.
+
+        `test_error` at the share of the loss; `best_error` at the time at which it is
+        least, which takes the test targets to know.
+        """
         sample, n = self.data.load(), self.data.n_train
         model = PartiallyTrained(width=2, inner_width=None, parametrization="ntk")
         both = np.concatenate([sample.x_train, sample.x_test])
         kernel = model.limit_kernel(both)
         learnt = kernels.KernelFlow.fit(kernel[:n, :n], sample.y_train)
-        outputs = learnt.test(learnt.time_to(self.share), kernel[n:, :n])
-        error = np.mean((outputs - sample.y_test) ** 2) / np.mean(sample.y_test**2)
-        return [{"task": self.data.task, "examples": n, "test_error": float(error)}]
+        end = learnt.time_to(self.share)
+        outputs = learnt.test(
+            np.append(np.geomspace(end / 1e6, 1e3 * end, 361), end), kernel[n:, :n]
+        )
+        errors = np.mean((outputs - sample.y_test) ** 2, axis=1)
+        errors /= np.mean(sample.y_test**2)
+        return [
+            {
+                "task": self.data.task,
+                "examples": n,
+                "seed": self.data.seed,
+                "test_error": float(errors[-1]),
+                "best_error": float(errors.min()),
+            }
+        ]
