@@ -208,9 +208,10 @@ class FirstRates(Computed):
 
     def run(self) -> pd.DataFrame:
         """Return the rates of each matrix, and where the cap binds."""
-        size = {"width": self.width, "depth": self.depth, "seed": self.seed}
-        images = few_images(self.seed)
-        return first_rates([experiment("ip-llr", self.activation, images, **size)])
+        size: dict[str, Any] = {"width": self.width, "depth": self.depth}
+        data = few_images(self.seed)
+        run = experiment("ip-llr", self.activation, data, seed=self.seed, **size)
+        return first_rates([run])
 
 
 @dataclass(frozen=True)
