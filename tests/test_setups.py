@@ -14,7 +14,7 @@ from widthlab.probes import Outputs, Performance, Rank
 from widthlab.runs.ensembles import first_rates
 from widthlab.runs.experiment import Experiment
 from widthlab.runs.grid import grid
-from widthlab.runs.record import frame
+from widthlab.runs.record import Record, frame
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run
 from widthlab.training.calibration import Calibration
@@ -159,17 +159,15 @@ def test_hajjar_cells_stand_beside_the_printed_ones():
 
 
 def test_hajjar_first_rates_are_those_of_the_runs_and_kept(tmp_path, monkeypatch):
-    small = hajjar.FirstRates("relu", width=8, depth=2, seeds=2)
+    small = hajjar.FirstRates("relu", width=8, depth=2, seed=1)
     store = Store(tmp_path)
     rates = frame([run(small, store)])
-    assert list(rates["seed"]) == [0] * 3 + [1] * 3 and list(rates["layer"][:3]) == [
-        *(1, 2, 3)
-    ]
+    assert list(rates["seed"]) == [1] * 3 and list(rates["layer"]) == [1, 2, 3]
     spec = hajjar.experiment(
-        "ip-llr", "relu", hajjar.images("mnist-5k"), width=8, depth=2, seed=1
+        "ip-llr", "relu", hajjar.few_images(1), width=8, depth=2, seed=1
     )
     expected = first_rates([spec])["uncapped"]
-    assert list(rates["uncapped"][3:]) == list(expected)
+    assert list(rates["uncapped"]) == list(expected)
     monkeypatch.setattr(hajjar.FirstRates, "run", None)
     assert run(small, store).columns["uncapped"] == list(rates["uncapped"])
 
@@ -228,10 +226,67 @@ def test_hajjar_held_rates_are_those_of_the_first_step():
 
 def test_hajjar_small_runs_are_the_set_up_at_another_size():
     small = hajjar.small("ip-llr", "elu", 1, depth=3)
-    images = hajjar.images("mnist-5k")
-    sizes = {"depth": 3, "width": 128, "steps": 200, "checkpoints": (200,)}
+    images = hajjar.few_images(1)
+    assert (images.n_train, images.subset_seed) == (3000, 1)
+    sizes = {"depth": 3, "width": 128, "steps": 100, "checkpoints": (100,)}
     assert small == hajjar.experiment("ip-llr", "elu", images, seed=1, **sizes)
     assert hajjar.small("mup", "elu", 0, width=256).width == 256
+
+
+def test_naive_ip_is_scored_by_the_first_class_where_softmax_ties(tmp_path):
+    """At the paper's width all probabilities are equal in float32; narrower not."""
+    wide, narrow = (
+        frame([run(hajjar.Ties("gelu", 0, n), Store(tmp_path))]).iloc[0]
+        for n in (1024, 16)
+    )
+    assert wide["largest output"] < 2.0**-25 and wide["share of class 0"] == 1
+    assert narrow["share of class 0"] < 1
+    assert wide["accuracy of softmax"] != wide["accuracy of outputs"]
+
+
+def test_moves_are_distances_between_checkpoints():
+    values = {0: (0.0, 0.0), 1: (3.0, 4.0), 5: (3.0, 5.0)}
+    rows = [
+        (step, f"output[0,{k}]", value)
+        for step, pair in values.items()
+        for k, value in enumerate(pair)
+    ]
+    steps, names, numbers = map(list, zip(*rows, strict=True))
+    columns = {"step": steps, "quantity": names, "value": numbers, "layer": [0] * 6}
+    spec = hajjar.small("mup", "relu", 3)
+    moves = hajjar.moves([Record(spec, columns, None, None, {})])
+    assert list(moves["step"]) == [1, 5] and set(moves["seed"]) == {3}
+    np.testing.assert_allclose(moves["value"], [math.sqrt(12.5), math.sqrt(0.5)])
+
+
+@pytest.mark.parametrize("depth", [2, 3, 4])
+def test_constant_rates_of_ip_are_mup_with_a_small_read_out(depth, tmp_path):
+    tables = (hajjar.constant(depth), hajjar.small_readout(depth), get("ip"))
+    constant, readout, naive = (
+        frame(
+            [
+                run(
+                    Experiment(
+                        data=DataSpec("mnist-5k", n_train=16, n_test=0),
+                        parametrization=table,
+                        width=8,
+                        depth=depth,
+                        activation="relu",
+                        loss="mse",
+                        lr=0.1,
+                        steps=5,
+                        precision="float64",
+                        probes=(Outputs(inputs=4),),
+                    ),
+                    Store(tmp_path),
+                )
+            ],
+            *(f"output[{i},{k}]" for i in range(4) for k in range(10)),
+        ).query("step == 5")["value"]
+        for table in tables
+    )
+    np.testing.assert_allclose(constant, readout, rtol=1e-9)
+    assert np.linalg.norm(naive - readout) > 0.1 * np.linalg.norm(readout)
 
 
 @pytest.mark.parametrize("chapter", sorted(tiers.setups()))

@@ -1,6 +1,6 @@
 """Training integrable parametrizations (Hajjar, Chizat and Giraud 2024)."""
 
-from widthlab.papers.hajjar2024training.equivalence import first_step_of, gaps
+from widthlab.papers.hajjar2024training.equivalence import first_step_of, gaps, moves
 from widthlab.papers.hajjar2024training.printed import (
     BEST,
     CIFAR10_TRIALS,
@@ -18,12 +18,16 @@ from widthlab.papers.hajjar2024training.setups import (
     TITLES,
     TRIALS,
     FirstRates,
+    Ties,
+    constant,
     experiment,
+    few_images,
     held,
     images,
     paper_tier,
     ranks,
     small,
+    small_readout,
     table,
     without_cap,
 )
@@ -41,16 +45,21 @@ __all__ = [
     "TITLES",
     "TRIALS",
     "FirstRates",
+    "Ties",
     "beside",
+    "constant",
     "experiment",
+    "few_images",
     "first_step_of",
     "gaps",
     "held",
     "images",
+    "moves",
     "paper_tier",
     "printed",
     "ranks",
     "small",
+    "small_readout",
     "table",
     "without_cap",
 ]

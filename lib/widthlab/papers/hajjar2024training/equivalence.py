@@ -65,7 +65,8 @@ def gaps(
     """
     import pandas as pd
 
-    sweep(run for runs in others.values() for run in runs)  # sharing programs
+    every = [*others.values(), reference]
+    sweep(run for runs in every for run in runs)  # sharing programs
     first = _outputs(reference)
     parts = []
     for name, runs in others.items():
@@ -76,6 +77,26 @@ def gaps(
         part = pd.DataFrame({"value": gap}, index=ours.index).reset_index()
         parts.append(part.assign(series=name, quantity="gap"))
     return pd.concat(parts, ignore_index=True)
+
+
+def moves(records: Sequence[Record]) -> pd.DataFrame:
+    r"""Return how far outputs move from one checkpoint to the next.
+
+    Args:
+        records: of runs with the probe `Outputs`, all with the same checkpoints.
+
+    Returns:
+        One row for each run and step behind the first, with the root mean square of
+        $f_t - f_s$ over inputs and outputs as the quantity "move", where $s$ is the
+        checkpoint before $t$.
+    """
+    rows = frame(records)
+    rows = rows[rows["quantity"].str.startswith("output[")]
+    run = ["parametrization", *_RUN]
+    outputs = rows.pivot_table("value", [*run, "quantity"], "step")
+    squares = outputs.diff(axis=1).iloc[:, 1:] ** 2
+    sizes = squares.groupby(run).mean() ** 0.5
+    return sizes.stack().rename("value").reset_index().assign(quantity="move")
 
 
 def _first_loss(record: Record) -> float:

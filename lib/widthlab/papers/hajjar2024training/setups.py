@@ -11,17 +11,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 from attrs import evolve
 
 from widthlab.data import DataSpec
-from widthlab.parametrization import Parametrization, get
+from widthlab.model import Scales
+from widthlab.parametrization import Parametrization, Role, get
 from widthlab.probes import Performance, Rank
 from widthlab.runs.computed import Computed
 from widthlab.runs.ensembles import first_rates
 from widthlab.runs.experiment import Experiment
 from widthlab.training.calibration import Calibration
+from widthlab.training.member import untrained
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,10 +100,43 @@ def experiment(
     )
 
 
+def few_images(seed: int) -> DataSpec:
+    """Return 3,000 of the 4,000 images of `mnist-5k`, others for each seed."""
+    return images("mnist-5k", n_train=3000, subset_seed=seed)
+
+
 def small(model: str, activation: str, seed: int, **settings: Any) -> Experiment:
-    """Return a run of the same set-up at the size of a laptop, any field replaced."""
-    size = {"width": 128, "steps": 200, "checkpoints": (200,)} | settings
-    return experiment(model, activation, images("mnist-5k"), seed=seed, **size)
+    """Return a run of the same set-up at the size of a laptop, any field replaced.
+
+    Its seed also chooses its images (`few_images`).
+    """
+    size = {"width": 128, "steps": 100, "checkpoints": (100,)} | settings
+    return experiment(model, activation, few_images(seed), seed=seed, **size)
+
+
+def constant(depth: int) -> Parametrization:
+    r"""Return IP whose learning-rate exponents are $-1, -1, -L$ at every step (ours).
+
+    It trains: for ReLU it computes what `small_readout` does, at every width.
+    """
+    exponents = dict(zip(Role, (-1, -1, -depth), strict=True))
+    ip = get("ip")
+    rows = tuple(
+        (role, evolve(row, c=Fraction(exponents[role]))) for role, row in ip.exponents
+    )
+    name = "ip, constant rates"
+    return evolve(ip, name=name, label="IP, constant rates", exponents=rows)
+
+
+def small_readout(depth: int) -> Parametrization:
+    r"""Return μP whose read-out starts smaller by $n^{-(L-1)/2}$ (ours).
+
+    By homogeneity ReLU moves the factors $n^{-1/2}$ of IP's hidden matrices there.
+    """
+    mup = get("mup")
+    output = mup[Role.OUTPUT]
+    changed = mup.mutated(Role.OUTPUT, b=output.b + Fraction(depth - 1, 2))
+    return evolve(changed, name="mup, small read-out", label="μP, small read-out")
 
 
 def held(depth: int) -> Parametrization:
@@ -159,24 +197,64 @@ class FirstRates(Computed):
     Attributes:
         activation: a key of `DELTA`.
         width: size of the hidden layers.
+        seed: of the network and its images (`few_images`).
         depth: number of hidden layers.
-        seeds: how many networks, of seeds from 0 on.
-        data: name of the images.
     """
 
     activation: str
     width: int
+    seed: int
     depth: int = 3
-    seeds: int = 6
-    data: str = "mnist-5k"
 
     def run(self) -> pd.DataFrame:
-        """Return the rates of each matrix and seed, and where the cap binds."""
+        """Return the rates of each matrix, and where the cap binds."""
         size: dict[str, Any] = {"width": self.width, "depth": self.depth}
-        return first_rates(
-            experiment("ip-llr", self.activation, images(self.data), seed=s, **size)
-            for s in range(self.seeds)
+        data = few_images(self.seed)
+        run = experiment("ip-llr", self.activation, data, seed=self.seed, **size)
+        return first_rates([run])
+
+
+@dataclass(frozen=True)
+class Ties(Computed):
+    r"""Predictions of untrained naive IP, from outputs and from softmax (ours).
+
+    The authors take the class of the largest softmax probability, in float32. Outputs
+    of size $10^{-9}$ have equal probabilities there, and the first class wins.
+
+    Attributes:
+        activation: a key of `DELTA`.
+        seed: of the network and its images (`few_images`).
+        width: size of the hidden layers.
+    """
+
+    activation: str
+    seed: int
+    width: int = 1024
+
+    def run(self) -> list[dict[str, float]]:
+        """Return the largest output, both accuracies and how often class 0 is named."""
+        spec = experiment(
+            "ip",
+            self.activation,
+            few_images(self.seed),
+            seed=self.seed,
+            width=self.width,
         )
+        scales = Scales(*map(jnp.asarray, spec.scales()))
+        network = untrained(spec.shape, scales, jax.random.key(self.seed))
+        loaded = spec.data.load()
+        outputs = network(jnp.asarray(loaded.x_test))
+        softmax = jax.nn.softmax(outputs)
+        right = jnp.asarray(loaded.y_test)
+        named = jnp.argmax(softmax, axis=-1)
+        return [
+            {
+                "largest output": float(jnp.abs(outputs).max()),
+                "accuracy of outputs": float((outputs.argmax(-1) == right).mean()),
+                "accuracy of softmax": float((named == right).mean()),
+                "share of class 0": float((named == 0).mean()),
+            }
+        ]
 
 
 def paper_tier() -> Iterator[Experiment]:
