@@ -1,17 +1,20 @@
 """The angle dynamics: its kernel in closed form, and the network that it stands for."""
 
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
 from reference import slope_and_error
 from scipy.special import roots_jacobi
 from widthlab import flow
-from widthlab.flow import Descent, solve
+from widthlab.flow import Descent, Trajectory, solve
 from widthlab.papers.hajjar2023symmetries.alignment import (
     angle_observe,
     angle_outputs,
     angle_particles,
     angles_of,
+    mass_left,
 )
 from widthlab.papers.hajjar2023symmetries.angle_kernels import (
     alpha,
@@ -166,6 +169,30 @@ def test_what_is_solved_descends_its_own_loss_at_any_resolution(halfway, resolut
     mass = state["mass"]
     square = velocity["mass"] ** 2 / (2 * mass) + mass * velocity["angle"] ** 2
     np.testing.assert_allclose(change, -np.mean(square), rtol=1e-10)
+
+
+def test_weight_decay_is_part_of_the_loss_that_is_descended(halfway):
+    state, found = halfway
+    plain, loss, *_ = found["usual"]
+    one = replace(plain, decay=0.3)
+    penalized, change, velocity = exactly(move, one, state)
+    np.testing.assert_allclose(penalized - loss, 0.3 * np.mean(state["mass"]))
+    mass = state["mass"]
+    square = velocity["mass"] ** 2 / (2 * mass) + mass * velocity["angle"] ** 2
+    np.testing.assert_allclose(change, -np.mean(square), rtol=1e-10)
+
+
+def test_mass_stays_where_the_loss_falls_fast_enough():
+    def run(exponent, size=1e-3):
+        times = np.array([0.0, 1.0, 2.0, 4.0])
+        loss = np.array([1.0, *(size * times[1:] ** -exponent)])
+        seen = {"loss": loss, "mass_minus": np.full(4, 0.25)}
+        return Trajectory(times, seen, None, {}, 4.0, "finished", 1)
+
+    rest = np.sqrt(4 * 1e-3 * 4.0**-3 / 2) / (1 - 0.5)
+    np.testing.assert_allclose(mass_left(run(3)), (0.5 - rest) ** 2)
+    assert mass_left(run(0.9)) == 0  # a way without end
+    assert mass_left(run(3, size=1e3)) == 0
 
 
 def test_twice_the_resolution_changes_nothing(halfway):

@@ -430,6 +430,24 @@ def test_an_exponential_falls_at_its_rate_and_on_the_proved_curve():
     np.testing.assert_allclose(paths.least_rate(path_of(times, excess=stuck)), 20)
 
 
+def test_a_mean_rate_is_that_from_the_start():
+    times = np.linspace(0, 3, 7)
+    slower = 4 * np.exp(-2 * times) * np.where(times > 2, np.exp(times - 2), 1)
+    run = path_of(times, floor=0.5, excess=slower)
+    np.testing.assert_allclose(paths.mean_rate(run), (2 - 1 / 3) / 0.5)
+
+
+def test_a_start_at_the_saddle_does_not_arrive():
+    inner, outer, task = tasks.saddle(4, seed=0)
+    w, _ = exactly(task.solution)
+    np.testing.assert_allclose(inner, -outer[:, None] * w, atol=1e-9)
+    [run] = flow.solve(
+        [odd_predictor(inner, outer, task)], [0.0, 200.0], observe=odd_observe
+    )
+    assert run.observed["norm"][1] < 0.2 * run.observed["norm"][0]
+    assert run.observed["distance"][1] > 1
+
+
 def test_speed_does_not_set_paths_apart():
     times, line = np.arange(5.0), np.linspace(0, 1, 5)[:, None]
     one = path_of(times, w=line * [1.0, 0.0])

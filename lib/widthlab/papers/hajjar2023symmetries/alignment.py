@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from widthlab.flow.integrators import Observe
 from widthlab.flow.particles import Coordinates
+from widthlab.flow.trajectory import Trajectory
 from widthlab.model import AnyArray
 from widthlab.papers.hajjar2023symmetries.angle_kernels import angle_quantiles, feature
 from widthlab.papers.hajjar2023symmetries.angles import AngleParticles, angle_integrals
@@ -30,6 +31,7 @@ def angle_particles(
     seed: int | None = None,
     nodes: int = 48,
     grid: int = 257,
+    decay: float = 0.0,
 ) -> AngleParticles:
     r"""Return the reduced flow of neurons that start uniform on the unit sphere.
 
@@ -44,6 +46,7 @@ def angle_particles(
         seed: seed of the angles, or None.
         nodes: number of angles of inputs in the quadrature.
         grid: number of angles at which the kernel is tabulated.
+        decay: $\lambda$ of weight decay.
 
     Raises:
         ValueError: the width is not even, or the dimensions are out of range.
@@ -64,6 +67,7 @@ def angle_particles(
         signs=np.repeat([1.0, -1.0], half),
         mass=np.ones(width),
         angle=angle_quantiles(share, dim, subspace_dim),
+        decay=decay,
         **angle_integrals(dim, subspace_dim, nodes, grid),
     )
 
@@ -145,6 +149,32 @@ def angle_observe(subspace_dim: int) -> Observe:
         return observed
 
     return observe
+
+
+def mass_left(run: Trajectory) -> float:
+    r"""Return what negative mass stays for ever, if the loss goes on falling as it did.
+
+    Along the reduced flow $-\dot L = \int (2 G^2 + G'^2)\, d(\tau_+ + \tau_-)$ and
+    $\dot m_- = -2 \int G\, d\tau_-$, so that $|\frac{d}{dt} \sqrt{m_-}|$ is at most
+    $(-\dot L / 2)^{1/2}$. If $L(t) \le L(T) (T/t)^p$ for all $t \ge T$ with $p > 1$,
+    then by Cauchy and Schwarz over $[2^k T, 2^{k+1} T]$
+
+    $$\sqrt{m_-(\infty)} \ge \sqrt{m_-(T)}
+      - \frac{\sqrt{T L(T) / 2}}{1 - 2^{-(p - 1)/2}}$$
+
+    (derived here). $T$ is the last time observed and $p$ the exponent between the last
+    two. Where the bound says nothing, 0.
+
+    Args:
+        run: a run that `angle_observe` observed, without weight decay.
+    """
+    (before, last), (high, low) = run.times[-2:], run.observed["loss"][-2:]
+    exponent = math.log(high / low) / math.log(last / before)
+    if exponent <= 1:
+        return 0.0
+    rest = math.sqrt(last * low / 2) / (1 - 2 ** ((1 - exponent) / 2))
+    root = math.sqrt(run.observed["mass_minus"][-1])
+    return max(root - rest, 0.0) ** 2
 
 
 def _angles(one: Any, state: Any, subspace_dim: int) -> tuple[Array, Array, Array]:

@@ -44,7 +44,7 @@ Number = Float[AnyArray, " ..."]
     meta_fields=(),
     data_fields=(
         *("signs", "mass", "angle"),
-        *("values", "slopes", "cosines", "weights", "dim", "subspace_dim"),
+        *("values", "slopes", "cosines", "weights", "dim", "subspace_dim", "decay"),
     ),
 )
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +69,8 @@ class AngleParticles:
         weights: of the nodes.
         dim: $d$.
         subspace_dim: $d_H$.
+        decay: $\lambda$ of weight decay: of the penalty $\frac{\lambda}{2m} \sum_j
+            (a_j^2 + |b_j|^2)$, which is $\frac{\lambda}{m} \sum_j c_j$, in the loss.
     """
 
     signs: Float[AnyArray, "... m"]
@@ -80,6 +82,7 @@ class AngleParticles:
     weights: Float[AnyArray, "... k"]
     dim: Number
     subspace_dim: Number
+    decay: float | Number = 0.0
 
     def initial(self) -> dict[str, Float[Array, " m"]]:
         """Return masses and angles at time 0."""
@@ -94,14 +97,15 @@ class AngleParticles:
         height = sum(map(jnp.multiply, _cubics(places), corners))
         slope = sum(map(jnp.multiply, _cubic_slopes(places), corners))
         return {
-            "mass": jnp.asarray(2 * self.signs * state["mass"] * height),
+            "mass": jnp.asarray(2 * state["mass"] * (self.signs * height - self.decay)),
             "angle": jnp.asarray(self.signs * slope / self._spacing),
         }
 
     def loss(self, state: Coordinates) -> Float[Array, ""]:
-        r"""Return $\frac d2 E_\varphi R^2$; it is $d_H/2$ where $f = 0$."""
+        r"""Return $\frac d2 E_\varphi R^2$, $d_H/2$ where $f = 0$, and the penalty."""
         squares = jnp.square(self.residual(state))
-        return jnp.asarray(self.dim * (self.weights @ squares) / 2)
+        penalty = self.decay * jnp.mean(jnp.asarray(state["mass"]))
+        return jnp.asarray(self.dim * (self.weights @ squares) / 2 + penalty)
 
     def residual(self, state: Coordinates) -> Float[Array, " k"]:
         r"""Return $R(\varphi_k)$ at the nodes of the quadrature."""

@@ -27,6 +27,21 @@ def least_rate(run: Trajectory) -> float:
     return float((rates / np.minimum(floor[kept][1:], floor[kept][:-1])).min())
 
 
+def mean_rate(run: Trajectory) -> float:
+    r"""Return the least mean rate from time 0 on, in units of the floor at time 0.
+
+    $$\min_t \frac{1}{t} \log\frac{(Q - Q^*)(0)}{(Q - Q^*)(t)} \Big/
+      2 \lambda_{\min}(H(0)) \lambda_{\min}(C)$$
+
+    At least 1 exactly where the excess risk stays below an exponential of that constant
+    rate; it does if $H$ does not shrink.
+    """
+    excess, floor = run.observed["excess"], run.observed["rate_floor"][0]
+    kept = excess > _SEEN * excess[0]
+    fallen = np.log(excess[0] / excess[kept][1:])
+    return float((fallen / (run.times[kept][1:] * floor)).min())
+
+
 def proved_excess(run: Trajectory) -> Float[np.ndarray, " times"]:
     r"""Return the curve below which $Q - Q^*$ stays, by the floor of its rate."""
     fallen = np.cumsum([0, *(np.diff(run.times) * run.observed["rate_floor"][:-1])])

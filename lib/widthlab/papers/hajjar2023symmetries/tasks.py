@@ -64,3 +64,25 @@ def noise(seed: int, n: int = 100) -> LeastSquares:
     x = rng.uniform(-1, 1, (n, DIM))
     y = rng.standard_normal() + np.sqrt(2) * rng.standard_normal(n)
     return sample_moments(x, y)
+
+
+def saddle(
+    m: int, seed: int
+) -> tuple[Float[np.ndarray, "m d"], Float[np.ndarray, " m"], LeastSquares]:
+    r"""Return a start from which $H$ shrinks and $w$ ends elsewhere, with its task.
+
+    Inputs are those of `noise`; labels are $u \cdot x$, with $u$ the eigenvector of
+    their covariance to the least eigenvalue, so that $w^* = u$. Half of the neurons
+    $(a, b)$ are $(1, -u)$, the others $(-1, u)$: closed under $(a, b) \mapsto (-a,
+    -b)$, so that the network is linear, with $w = -\frac12 a^2 u$, which tends to 0.
+
+    Args:
+        m: number of neurons, even.
+        seed: of the inputs.
+    """
+    covariance = noise(seed).covariance
+    values, vectors = np.linalg.eigh(covariance)
+    u, least = vectors[:, 0], values[0]
+    outer = np.tile([1.0, -1.0], m // 2)
+    task = LeastSquares(covariance, least * u, least)
+    return -outer[:, None] * u, outer, task
