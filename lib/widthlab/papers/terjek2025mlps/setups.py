@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
+import operator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,26 +14,53 @@ import pandas as pd
 
 from widthlab import activations, parametrization
 from widthlab.data import DataSpec
-from widthlab.model import Shape
-from widthlab.papers.terjek2025mlps.depth import (
-    mean_square_response,
-    one_step_law,
-)
+from widthlab.model import Scales, Shape
+from widthlab.papers.terjek2025mlps.depth import mean_square_response
 from widthlab.papers.terjek2025mlps.response import first_response
-from widthlab.parametrization import Parametrization
 from widthlab.probes import Performance
 from widthlab.runs import Computed, Experiment
 
-DIGITS = DataSpec("digits", n_train=200)
-"""The images of most runs."""
-
-BASE = {0: 48, 1: 24, 2: 12}
-"""First width of trained networks, by growth."""
+IMAGES = 50
+"""Images of a run: five of each digit."""
 
 UNTRAINED = 0.45
 """Loss of the output 0: half of 1 - 1/10."""
 
-_FIRST = {0: 96, 1: 32, 2: 16}  # first width where single steps are measured
+
+def images(seed: int, count: int = IMAGES, preprocess: str = "unit-norm") -> DataSpec:
+    """Return the digits of one replication: a subset that its seed chooses."""
+    return DataSpec("digits", n_train=count, preprocess=preprocess, subset_seed=seed)
+
+
+def growing(layers: int, first: int, growth: int = 1) -> list[int]:
+    """Return the sizes of the hidden layers of a network of so many matrices."""
+    return [first * k**growth for k in range(1, layers)]
+
+
+def parameters(widths: Sequence[int]) -> int:
+    """Return how many parameters a network on digits has."""
+    return sum(itertools.starmap(operator.mul, itertools.pairwise((64, *widths, 10))))
+
+
+def matched_width(layers: int, first: int, growth: int = 0) -> int:
+    """Return the first width at which a network has as many parameters as νP's.
+
+    Args:
+        layers: number of matrices.
+        first: first width of νP with growth 1.
+        growth: growth of the network; 0 for constant width.
+
+    Example:
+        >>> [matched_width(layers, 8) for layers in (3, 6, 12, 24)]
+        [9, 24, 52, 109]
+    """
+    wanted = parameters(growing(layers, first))
+
+    def missing(width: int) -> int:
+        sizes = [max(1, round(width * k**growth)) for k in range(1, layers)]
+        return abs(parameters(sizes) - wanted)
+
+    return min(range(1, 4 * first * layers), key=missing)
 
 
 def network(
@@ -39,21 +69,23 @@ def network(
     table: str = "nup",
     growth: int = 1,
     activation: str = "abs",
+    seed: int = 0,
     **more: Any,
 ) -> Experiment:
-    """Return full-batch gradient descent at the edge of chaos.
+    """Return full-batch gradient descent at the edge of chaos, on the seed's images.
 
     Args:
         layers: number of matrices.
         table: name of the parametrization.
         growth: exponent of the widths in the layer.
         activation: name of the activation, whose critical gain is taken.
+        seed: decides the weights, and which images are learned.
         **more: further fields of the experiment, or others for its defaults here.
     """
     gain = activations.get(activation).critical_gain
     fields: dict[str, Any] = {
-        "data": DIGITS,
-        "width": BASE[growth],
+        "data": images(seed),
+        "width": 16,
         "loss": "mse",
         "lr": 1.0,
         "steps": 200,
@@ -65,39 +97,31 @@ def network(
         depth=layers - 1,
         growth=growth,
         activation=activation,
+        seed=seed,
         **(fields | more),
     )
 
 
 def tangent_network(
-    layers: int, activation: str, preprocess: str, **more: Any
+    layers: int, activation: str, preprocess: str, *, seed: int, **more: Any
 ) -> Experiment:
-    """Return gradient descent of an NTK network of width 256 on 128 digits.
+    """Return gradient descent of an NTK network of width 256 on the seed's images.
 
     The first gain makes pre-activations of size one whatever the images' norms.
     """
-    data = DataSpec("digits", n_train=128, preprocess=preprocess)
+    data = images(seed, preprocess=preprocess)
     norms = np.linalg.norm(data.load().x_train, axis=1)
     gain = activations.get(activation).critical_gain
+    fields: dict[str, Any] = {"width": 256, "steps": 120, "data": data}
     return network(
         layers,
         table="ntk",
         growth=0,
         activation=activation,
-        width=256,
-        steps=120,
-        data=data,
+        seed=seed,
         gains=(float(np.mean(norms**2) ** -0.5), gain, gain),
-        **more,
+        **(fields | more),
     )
-
-
-def law_of_moves(layers: int, table: str, growth: int) -> float:
-    """Return the largest $R_k$ over layers that the one-step law gives at rate 1."""
-    widths = [BASE[growth] * k**growth for k in range(1, layers)]
-    normalised = table == "nup-normalised"
-    rates = [widths[0] / w if normalised else 1.0 for w in widths]
-    return float(np.sqrt(one_step_law(widths, 1.0, rates).max()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,42 +129,44 @@ class FirstSteps(Computed):
     """What one infinitesimal step does to untrained networks, beside the exact law.
 
     Attributes:
+        seed: decides the input and all networks.
         layers: number of matrices.
         growth: exponent of the widths in the layer.
-        table: the parametrization.
+        width: size of the first hidden layer.
+        table: name of the parametrization.
         activation: name of the activation.
-        lr: learning rate.
-        draws: number of initialisations; the first of 1,024.
+        off: factor on the gain of the edge of chaos; the law is that of the edge.
+        draws: number of networks.
     """
 
-    layers: int
-    growth: int
-    table: str | Parametrization = "nup"
+    seed: int
+    layers: int = 5
+    growth: int = 1
+    width: int = 16
+    table: str = "nup"
     activation: str = "abs"
-    lr: float = 1.0
-    draws: int = 256
+    off: float = 1.0
+    draws: int = 1024
 
     def run(self) -> pd.DataFrame:
-        """Return the measured square and the law, by draw and hidden layer."""
-        widths = (_FIRST[self.growth] * k**self.growth for k in range(1, self.layers))
+        """Return by hidden layer the mean square, the law, and the law if wide."""
+        widths = growing(self.layers, self.width, self.growth)
         shape = Shape(64, tuple(widths), 1, self.activation)
         gain = activations.get(self.activation).critical_gain
-        table = self.table
-        if isinstance(table, str):
-            table = parametrization.get(table)
-        gains = (1, gain, gain)
-        scales = shape.scales(table, lr=self.lr, gains=gains, dtype="float64")
-        x = np.random.default_rng(0).standard_normal(64)
-        keys = jax.random.split(jax.random.key(1), 1024)[: self.draws]
+
+        def scales(gain: float) -> Scales:
+            table = parametrization.get(self.table)
+            gains = (1, gain, gain)
+            return shape.scales(table, lr=1.0, gains=gains, dtype="float64")
+
+        x = np.random.default_rng(self.seed).standard_normal(64)
         x /= np.linalg.norm(x)
-        squares = first_response(shape, scales, x, keys)[:, :-1] ** 2
-        law = mean_square_response(shape, scales)[:-1]
-        draw, layer = np.indices(squares.shape)
-        return pd.DataFrame(
-            {
-                "draw": draw.ravel(),
-                "layer": layer.ravel() + 1,
-                "square": squares.ravel(),
-                "law": np.broadcast_to(law, squares.shape).ravel(),
-            }
-        )
+        keys = jax.random.split(jax.random.key(self.seed), self.draws)
+        moves = first_response(shape, scales(self.off * gain), x, keys)
+        laws = {
+            name: mean_square_response(shape, scales(gain), exact=exact)[:-1]
+            for name, exact in (("law", True), ("wide", False))
+        }
+        layer = np.arange(1, self.layers)
+        square = np.mean(moves[:, :-1] ** 2, axis=0)
+        return pd.DataFrame({"layer": layer, "square": square} | laws)
