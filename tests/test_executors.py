@@ -78,7 +78,7 @@ def test_what_is_no_executor_is_refused():
 def test_a_worker_with_other_source_is_refused():
     assert code_version() != "0" * 64
     with pytest.raises(OtherCodeError, match="install the same version on both"):
-        _run_elsewhere("0" * 64, {}, Budget.of(math.inf), [GRID[0]])
+        _run_elsewhere(("0" * 64, None), {}, Budget.of(math.inf), [GRID[0]])
 
 
 # --- forks ------------------------------------------------------------
