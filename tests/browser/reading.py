@@ -9,6 +9,7 @@ SCREENS = [(w, theme) for w in (1280, 390) for theme in ("light", "dark")]
 
 SOURCES = (
     *("*.md", "*.yml", "*.bib", "chapters/*.ipynb", "library/*", "results/claims.json"),
+    "results/verdict-*",
     *("assets/**/*", "lib/richregime/site/**/*", "lib/richregime/pages.py"),
 )
 

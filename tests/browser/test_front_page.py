@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from reading import ROOT
 from richregime import pages
-from richregime.site.scoreboard import KEYS, by_chapter, name_of
+from richregime.site.scoreboard import KEYS, by_chapter, marks_of, name_of
 
 JUDGED = pages.read_claims(ROOT / pages.CLAIMS)
 TOTAL = len(JUDGED)
@@ -37,7 +37,12 @@ def expected(**wanted):
 def facts(judgement):
     claim = judgement.claim
     key = claim.id.partition(".")[0]
-    return {"chapter": key, "tier": claim.tier, "verdict": KEYS[judgement.verdict]}
+    return {
+        "chapter": key,
+        "whose": "ours" if claim.ours else "paper",
+        "tier": claim.tier,
+        "verdict": KEYS[judgement.verdict],
+    }
 
 
 def common(key):
@@ -106,7 +111,8 @@ def test_a_chip_tells_its_claim_and_leads_to_its_row(reader, screen):
     page = r.page
     for judgement in (JUDGED[0], next(j for j in JUDGED if j.claim.tier == "paper")):
         claim = judgement.claim
-        name = f"{claim.id}, {claim.tier} tier, {judgement.verdict}"
+        marks = "".join(f", {mark}" for mark in marks_of(judgement))
+        name = f"{claim.id}, {claim.tier} tier{marks}, {judgement.verdict}"
         chip = page.get_by_role("link", name=re.compile(re.escape(name))).first
         chip.focus()
         page.keyboard.press("Shift+Tab")
@@ -132,7 +138,7 @@ def test_the_scoreboard_is_well_on_every_screen(reader, screen):
     assert shown(page) == expected()
     for selector in (f"{ROWS} .wl-badge", f"{ROWS} .wl-detail", ".wl-filter label"):
         assert contrast(page, selector) >= 4.5, selector
-    for selector in (".wl-permalink", f"{ROWS} th a", ".wl-count"):
+    for selector in (".wl-permalink", f"{ROWS} th a", f"{ROWS} .wl-tag", ".wl-count"):
         assert contrast(page, selector) >= 4.5, selector
     first = page.locator(ROWS).first
     assert first.evaluate("n => n.scrollWidth <= n.clientWidth + 1")
@@ -163,6 +169,8 @@ def test_the_filter_by_keyboard(reader, width):
     rows = expected(verdict=verdict, tier="live")
     assert shown(page) == rows
     assert page.inner_text(STATUS) == f"{len(rows)} of {TOTAL} rows"
+    page.select_option("[name=whose]", "paper")
+    assert shown(page) == expected(verdict=verdict, tier="live", whose="paper")
 
     page.focus("[name=words]")
     page.keyboard.type("no such word")
