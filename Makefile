@@ -57,6 +57,11 @@ help:
 
 # The stamp holds a digest of the two files that define the environment. A newer
 # time stamp alone (a fresh checkout, a switched branch) installs nothing.
+ifneq ($(shell cat $(VENV)/.folder 2>/dev/null),$(CURDIR))
+$(STAMP): elsewhere
+endif
+.PHONY: elsewhere
+
 $(STAMP): requirements.lock pyproject.toml
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" sh .ci/install
 

@@ -394,3 +394,14 @@ def test_a_killed_run_repeats_nothing(tmp_path):
     assert len(store.keys()) == 4
     for key, stamp in kept.items():
         assert store._file(key).stat().st_mtime_ns == stamp
+
+
+def test_what_is_drawn_while_it_is_traced_is_refused(store):
+    """Its record would have another key each time, and never be found."""
+
+    def drawn(one, state):
+        return {"loss": np.random.default_rng().standard_normal() * one.loss(state)}
+
+    with pytest.raises(ValueError, match="something else each time it is traced"):
+        solve([network(0)], TIMES, observe=drawn, store=store)
+    assert store.keys() == []

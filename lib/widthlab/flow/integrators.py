@@ -97,6 +97,7 @@ class End(NamedTuple):
     failed: Any
     steps: Any
     interpolation: Any
+    is_reached: Any
 
 
 def integrate(
@@ -137,13 +138,14 @@ def integrate(
     is_reached = jnp.isfinite(solution.ts[0])  # what was not reached is infinite there
     return End(
         times,
-        _where_reached(is_reached, observed),
+        observed,
         observe(flow, final),
         final,
         reached[0],
         ~good | ~_finite(flow.loss(final), final),
         solution.stats["num_steps"],
         solution.interpolation if method.dense else None,
+        is_reached,
     )
 
 
@@ -156,14 +158,6 @@ def _finite(loss: Array, state: Any) -> Bool[Array, ""]:
     # A sum is not finite as soon as a term is not.
     sums = [jnp.sum(leaf) for leaf in jax.tree.leaves(state)]
     return jnp.isfinite(loss) & jnp.all(jnp.isfinite(jnp.stack(sums)))
-
-
-def _where_reached(reached: Array, observed: Any) -> Any:
-    def mask(values: Array) -> Array:
-        shape = (-1,) + (1,) * (values.ndim - 1)
-        return jnp.where(reached.reshape(shape), values, jnp.nan)
-
-    return jax.tree.map(mask, observed)
 
 
 def descend(
@@ -198,11 +192,12 @@ def descend(
     )
     return End(
         whole.astype(times.dtype) * step,
-        _where_reached(is_reached, observed),
+        observed,
         observe(flow, final),
         final,
         count.astype(times.dtype) * step,
         failed | ~_finite(flow.loss(final), final),
         count,
         None,
+        is_reached,
     )

@@ -72,7 +72,18 @@ def solve(
         platform = mesh.devices.flat[0].platform
         program = compiled(_solve_all, platform, static=(0, 1, 2))
         ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))
+        ends = ends._replace(observed=_where_reached(ends.is_reached, ends.observed))
         return [_trajectory(ends, index) for index in range(count)]
+
+
+def _where_reached(reached: np.ndarray, observed: Any) -> Any:
+    """Put NaN where a flow did not come; on the host, or JAX_DEBUG_NANS would stop."""
+
+    def mask(values: np.ndarray) -> np.ndarray:
+        there = reached.reshape(*reached.shape, *(1,) * (values.ndim - reached.ndim))
+        return np.where(there, values, np.nan)
+
+    return jax.tree.map(mask, observed)
 
 
 def _check(method: Adaptive | Descent, stop_below: float, dtype: str) -> None:

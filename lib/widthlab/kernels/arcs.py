@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,19 @@ _SINGLE = (
 _SNAP = 32
 
 
+def check_type(what: str, dtype: Any) -> None:
+    """Refuse types in which these formulas have too few digits, or none.
+
+    Raises:
+        ValueError: the type is neither float32 nor float64.
+    """
+    if dtype not in (jnp.float32, jnp.float64):
+        raise ValueError(
+            f"{what} is of type {dtype}; kernels are computed in float32 or float64: "
+            "convert it"
+        )
+
+
 @jax.custom_jvp
 def arccosine(cosine: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
     r"""Return the arc-cosine kernels $\kappa_0$ and $\kappa_1$ of $\cos\theta$.
@@ -50,7 +64,7 @@ def arccosine(cosine: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
     such. There $\kappa_0'$ is infinite; 0 is taken, the mean over opposite directions.
     """
     size, complement = _snapped(cosine)
-    acute = _arcs(size)[1] / math.pi
+    acute = _arcs(size, complement)[1] / math.pi
     kappa0 = jnp.where(cosine < 0, acute, 1 - acute)
     sine = jnp.sqrt(complement * (1 + size))
     return kappa0, sine / math.pi + kappa0 * jnp.copysign(size, cosine)
@@ -70,19 +84,23 @@ def _arccosine_jvp(
 
 
 @jax.custom_jvp
-def arcsine(sine: AnyFloat) -> AnyFloat:
-    """Return the arcsine of numbers that are less than 1 but for rounding."""
-    return jnp.copysign(_arcs(jnp.minimum(jnp.abs(sine), 1))[0], sine)
+def arcsine(sine: AnyFloat, squared: AnyFloat) -> AnyFloat:
+    r"""Return the arcsine, given $1 - s^2$ of the sine $s$ as well.
+
+    Near one a sine's rounding would be the angle's squared.
+    """
+    size = jnp.minimum(jnp.abs(sine), 1)
+    return jnp.copysign(_arcs(size, squared / (1 + size))[0], sine)
 
 
 @arcsine.defjvp
 def _arcsine_jvp(
-    primals: tuple[AnyFloat], tangents: tuple[AnyFloat]
+    primals: tuple[AnyFloat, AnyFloat], tangents: tuple[AnyFloat, AnyFloat]
 ) -> tuple[AnyFloat, AnyFloat]:
-    (sine,), (tangent,) = primals, tangents
-    squared = (1 - sine) * (1 + sine)
-    least = jnp.finfo(sine.dtype).eps
-    return arcsine(sine), tangent / jnp.sqrt(jnp.maximum(squared, least))
+    # The derivative in the sine is the whole one: both numbers are of one angle.
+    (sine, squared), (tangent, _) = primals, tangents
+    least = jnp.finfo(sine.dtype).tiny
+    return arcsine(sine, squared), tangent / jnp.sqrt(jnp.maximum(squared, least))
 
 
 def root(q: AnyFloat) -> AnyFloat:
@@ -97,12 +115,12 @@ def _snapped(cosine: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
     return size, 1 - size
 
 
-def _arcs(size: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
-    """Return arcsine and arccosine of numbers from 0 to 1."""
+def _arcs(size: AnyFloat, complement: AnyFloat) -> tuple[AnyFloat, AnyFloat]:
+    """Return arcsine and arccosine of numbers from 0 to 1, given 1 less these."""
     above, below = _DOUBLE if size.dtype == jnp.float64 else _SINGLE
     small = size < 0.5
     # asin(y) = pi/2 - 2 asin(sqrt((1 - y)/2)) beyond one half.
-    square = jnp.where(small, size * size, (1 - size) / 2)
+    square = jnp.where(small, size * size, complement / 2)
     root = jnp.where(small, size, jnp.sqrt(square))
     arc = root + root * square * _polynomial(above, square) / _polynomial(below, square)
     quarter = math.pi / 2

@@ -14,10 +14,12 @@ import functools
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from widthlab import activations
 from widthlab.activations import Activation
+from widthlab.kernels.arcs import check_type
 from widthlab.kernels.closed import AbRelu, erf, gelu
 from widthlab.kernels.series import Series
 
@@ -38,6 +40,9 @@ def moment(
 ) -> AnyFloat:
     r"""Return $E[\varphi(u)\varphi(v)]$, entry by entry.
 
+    Closed forms are exact to a few roundings of $\sqrt{E[\varphi(u)^2]
+    E[\varphi(v)^2]}$ for variances up to $10^{18}$ in float32.
+
     Args:
         activation: the nonlinearity, or its name.
         q11: variances of $u$.
@@ -45,12 +50,15 @@ def moment(
         q22: variances of $v$.
         terms: length of the series that serves an activation without closed form.
 
+    Raises:
+        ValueError: a number is neither float32 nor float64.
+
     Example:
         >>> q = jax.numpy.array([1.0, 4.0])
         >>> print(moment("relu", q, q, q), derivative_moment("relu", q, q, q))
         [0.5 2. ] [0.5 0.5]
     """
-    return _moments(rule(activation, terms), 0, q11, q12, q22)
+    return _checked(rule(activation, terms), 0, q11, q12, q22)
 
 
 def derivative_moment(
@@ -62,7 +70,13 @@ def derivative_moment(
     terms: int = 128,
 ) -> AnyFloat:
     r"""Return $E[\varphi'(u)\varphi'(v)]$, entry by entry; arguments as in `moment`."""
-    return _moments(rule(activation, terms), 1, q11, q12, q22)
+    return _checked(rule(activation, terms), 1, q11, q12, q22)
+
+
+def _checked(moments: Rule, which: int, *q: AnyFloat) -> AnyFloat:
+    for name, values in zip(("q11", "q12", "q22"), q, strict=True):
+        check_type(name, jnp.result_type(values))
+    return _moments(moments, which, *q)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

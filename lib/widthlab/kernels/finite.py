@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab import activations
+from widthlab.kernels.arcs import check_type
 from widthlab.kernels.blocks import Kernel, in_blocks
 from widthlab.model import MLP, AnyArray
 
@@ -89,9 +90,9 @@ def empirical(
     layers = _layers(model, lr)
     fan_in, dtype = layers[0].matrix.shape[0], layers[0].matrix.dtype
     for name, x in (("x1", x1), ("x2", x2)):
-        if x is not None and x.shape[1] != fan_in:
+        if x is not None and (x.ndim != 2 or x.shape[1] != fan_in):
             raise ValueError(
-                f"{name} has {x.shape[1]} columns; the model takes {fan_in}"
+                f"{name} has shape {x.shape}; the model takes rows of {fan_in} numbers"
             )
     k = layers[-1].matrix.shape[1]
     hidden = sum(layer.matrix.shape[0] for layer in layers[1:])
@@ -118,6 +119,7 @@ def _layers(model: MLP, lr: Float[AnyArray, " tensors"] | None) -> list[_Layer]:
         if layer.bias is not None and layer.bias_multiplier is not None
     ]
     count, dtype = len(weights) + len(biases), weights[0][0].dtype
+    check_type("the model", dtype)
     rates = np.ones(count) if lr is None else np.asarray(lr)
     if rates.shape != (count,):
         raise ValueError(

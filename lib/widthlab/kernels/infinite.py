@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from widthlab.activations import Activation
+from widthlab.kernels.arcs import check_type
 from widthlab.kernels.dual import Rule, rule
 from widthlab.kernels.series import Series
 from widthlab.model import AnyArray
@@ -196,6 +197,7 @@ def _inputs(name: str, x: Float[AnyArray, "n input"]) -> Float[Array, "n input"]
             f"{name} is an array of shape {array.shape} and type {array.dtype}; inputs "
             "are the rows of a floating-point matrix"
         )
+    check_type(name, array.dtype)
     return array
 
 

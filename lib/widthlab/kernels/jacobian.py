@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from widthlab.kernels.arcs import check_type
 from widthlab.kernels.blocks import Kernel, in_blocks
 from widthlab.model import AnyArray
 
-Function = Callable[[Any, Float[Array, "n ..."]], Float[Array, "n k"]]
+Function = Callable[[Any, Float[Array, "n ..."]], Float[Array, "n ..."]]
 """From parameters and inputs to outputs."""
 
 
@@ -33,9 +34,9 @@ def jacobian_kernel(
     MLP, `empirical` does without it.
 
     Args:
-        function: maps parameters and a batch of inputs to $k$ outputs each. An input's
-            outputs must not depend on the rest of the batch. A function object is
-            compiled once for each shape of a block.
+        function: maps parameters and a batch of inputs to $k$ outputs each, or to one
+            number each. An input's outputs must not depend on the rest of the batch. A
+            function object is compiled once for each shape of a block.
         parameters: tree of arrays, all trained.
         x1: inputs, counted by the first axis.
         x2: other inputs; None for `x1` again.
@@ -68,6 +69,14 @@ def jacobian_kernel(
     shape = jax.eval_shape(
         function, parameters, jax.ShapeDtypeStruct((1, *x1.shape[1:]), dtype)
     )
+    sizes = getattr(shape, "shape", None)
+    if sizes is None or len(sizes) not in (1, 2) or sizes[0] != 1:
+        raise ValueError(
+            f"the function returns {shape} for a batch of one input; it returns an "
+            "array with one row for each input, or one number"
+        )
+    check_type("the function's output", shape.dtype)
+    k = sizes[1] if len(sizes) == 2 else 1
     return in_blocks(
         functools.partial(_jacobians, function, parameters),
         functools.partial(
@@ -77,9 +86,9 @@ def jacobian_kernel(
         ),
         x1,
         x2,
-        row=shape.shape[1] * sum(leaf.nbytes for leaf in leaves),
+        row=k * sum(leaf.nbytes for leaf in leaves),
         outputs=outputs,
-        k=shape.shape[1],
+        k=k,
         dtype=shape.dtype,
         memory=memory,
     )

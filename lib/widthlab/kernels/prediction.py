@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import scipy.linalg
 import scipy.optimize
-from jaxtyping import Float
+from jaxtyping import Float, Real
 
+from widthlab.kernels.arcs import check_type
 from widthlab.model import AnyArray
 
 # Sizes that are checked below have names of their own, so that the message comes from
 # there whether or not annotations are checked.
-Targets = Float[AnyArray, " rows"] | Float[AnyArray, "rows k"]
+Targets = Real[AnyArray, " rows"] | Real[AnyArray, "rows k"]
 """One number or one vector for each training input."""
 
 Predictions = Float[np.ndarray, " ..."]
@@ -31,9 +32,9 @@ Predictions = Float[np.ndarray, " ..."]
 
 
 def regression(
-    k_train: Float[AnyArray, "n n"],
+    k_train: Real[AnyArray, "n n"],
     y: Targets,
-    k_test: Float[AnyArray, "m columns"],
+    k_test: Real[AnyArray, "m columns"],
     *,
     ridge: float = 0.0,
 ) -> Predictions:
@@ -109,7 +110,7 @@ class KernelFlow:
 
     @classmethod
     def fit(
-        cls, k_train: Float[AnyArray, "n n"], y: Targets, f0: Any = 0.0
+        cls, k_train: Real[AnyArray, "n n"], y: Targets, f0: Any = 0.0
     ) -> KernelFlow:
         r"""Diagonalise the kernel, $\Theta = V \Lambda V^T$.
 
@@ -142,7 +143,7 @@ class KernelFlow:
         )
 
     def test(
-        self, t: Any, k_test: Float[AnyArray, "m columns"], f0_test: Any = 0.0
+        self, t: Any, k_test: Real[AnyArray, "m columns"], f0_test: Any = 0.0
     ) -> Predictions:
         """Return the outputs $f_*(t)$ at test inputs, likewise.
 
@@ -211,17 +212,23 @@ def _factor(matrix: np.ndarray) -> np.ndarray | None:
 
 
 def _training(
-    k_train: Float[AnyArray, "n n"], y: Targets
+    k_train: Real[AnyArray, "n n"], y: Targets
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Return kernel and targets in float64, and what the kernel's rounding adds up to.
 
     Entries are off by a rounding at least, so eigenvalues by up to n times as much.
     """
     given = np.asarray(k_train)
-    kernel = _matrix("k_train", given, len(given))
+    if given.dtype.kind in "iu":  # known exactly
+        given = given.astype(float)
+    check_type("k_train", given.dtype)
+    kernel = _matrix("k_train", given, len(given) if given.ndim else 0)
     targets = np.asarray(y, float)
-    if len(targets) != len(kernel):
-        raise ValueError(f"y has {len(targets)} rows for {len(kernel)} training inputs")
+    if targets.ndim not in (1, 2) or len(targets) != len(kernel):
+        raise ValueError(
+            f"y has shape {targets.shape}; it has one number or one row for each of "
+            f"{len(kernel)} training inputs"
+        )
     eps = np.finfo(given.dtype).eps
     return kernel, targets, float(len(kernel) * eps * kernel.diagonal().max())
 

@@ -197,7 +197,15 @@ def _program_hash(
             np.zeros(shape, dtype if np.dtype(own).kind == "f" else own)
             for shape, own in shapes
         ]
-        return program_hash(everything, jax.tree.unflatten(structure, leaves))
+        flow = jax.tree.unflatten(structure, leaves)
+        found = program_hash(everything, flow)
+        if program_hash(everything, flow) != found:
+            raise ValueError(
+                "a flow or what observes it computes something else each time it is "
+                "traced, of numbers drawn in it, say: its record could not be found "
+                "again; draw them outside, and keep them in the flow"
+            )
+        return found
 
 
 def _record(spec: FlowRun, run: Trajectory, facts: dict[str, Any]) -> Record:

@@ -89,19 +89,27 @@ def train(
             observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], observed))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
-        left = (state.losses, state.diverged_at, state.step, state.tracked)
-        losses, diverged_at, step, tracked = jax.tree.map(
+        ended = members.real & ~state.running
+        left = (state.losses, state.diverged_at, state.step, state.tracked, ended)
+        losses, diverged_at, step, tracked, ended = jax.tree.map(
             lambda v: np.asarray(v)[:count], left
         )
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
         return Trained(
-            losses,
+            _where_taken(losses, step + ended),  # the last batch was looked at
             diverged_at,
             np.where(stopped, step, -1),
             observations,
             sum(_TRACES.values()) - before,
-            tracked,
+            {name: _where_taken(values, step) for name, values in tracked.items()},
         )
+
+
+def _where_taken(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    """Return what was written in so many steps of each member, and NaN after them."""
+    taken = np.arange(values.shape[1]) < steps[:, None]
+    extra = (1,) * (values.ndim - 2)
+    return np.where(taken.reshape(*taken.shape, *extra), values, np.nan)
 
 
 def _check_memory(program: _Program, state: State, data: Data) -> None:

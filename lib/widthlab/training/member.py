@@ -57,14 +57,15 @@ def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
         optimizer=optimizer,
         scales=member.scales,
         order=order,
-        losses=jnp.full((plan.steps,), jnp.nan, dtype),
+        # Zeros and no NaN where no step was taken: JAX_DEBUG_NANS would stop at it.
+        losses=jnp.zeros((plan.steps,), dtype),
         step=jnp.int32(0),
         stop_below=member.stop_below,
         running=member.real,
         diverged_at=jnp.int32(-1),
         target=member.target,
         tracked={
-            name: jnp.full((plan.steps, *value.shape), jnp.nan, dtype)
+            name: jnp.zeros((plan.steps, *value.shape), dtype)
             for name, value in _measured(plan, optimizer).items()
         },
         stream=jax.random.fold_in(member.key, 3) if plan.stream else None,
@@ -203,7 +204,7 @@ def _accept(
     # Below its threshold a member keeps the weights whose loss that is.
     keep = finite & ~below
     tracked = {
-        name: state.tracked[name].at[state.step].set(jnp.where(keep, new, jnp.nan))
+        name: state.tracked[name].at[state.step].set(new)
         for name, new in _measured(plan, optimizer).items()
     }
     return state._replace(
