@@ -175,3 +175,16 @@ def test_a_table_of_numbers_is_one_of_python_s(tmp_path):
 
     (record,) = sweep([Table()], Store(tmp_path))
     assert record.columns == {"a": [0, 1], "b": [True, False]}
+
+
+def test_a_specification_that_changes_while_it_runs_is_said(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Counter(Computed):
+        count: int = 0
+
+        def run(self):
+            object.__setattr__(self, "count", self.count + 1)
+            return [{"a": 1}]
+
+    with pytest.raises(ValueError, match="not what it was when it was asked for"):
+        sweep([Counter()], Store(tmp_path))

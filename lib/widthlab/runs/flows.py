@@ -199,7 +199,8 @@ def _program_hash(
         ]
         flow = jax.tree.unflatten(structure, leaves)
         found = program_hash(everything, flow)
-        if program_hash(everything, flow) != found:
+        # As another function, or JAX would give what it has traced already.
+        if program_hash(lambda flow: everything(flow), flow) != found:
             raise ValueError(
                 "a flow or what observes it computes something else each time it is "
                 "traced, of numbers drawn in it, say: its record could not be found "

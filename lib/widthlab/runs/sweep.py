@@ -97,6 +97,11 @@ def _put_all(store: Store, keys: Mapping[Any, str], records: list[Record]) -> No
     """Write all records of a cell, also those that come after one that cannot be."""
     errors = []
     for record in records:
+        if record.spec not in keys:
+            raise ValueError(
+                f"{record.spec!r} is not what it was when it was asked for: its key "
+                "has changed since. What it computes must depend on its fields alone"
+            )
         try:
             store.put(keys[record.spec], record.to_json())
         except TypeError as error:  # what JSON cannot hold
