@@ -51,8 +51,8 @@ def matched_width(layers: int, first: int, growth: int = 0) -> int:
         growth: growth of the network; 0 for constant width.
 
     Example:
-        >>> [matched_width(layers, 8) for layers in (3, 6, 12, 24)]
-        [9, 24, 52, 109]
+        >>> [matched_width(layers, 16) for layers in (3, 6, 12)]
+        [20, 46, 104]
     """
     wanted = parameters(growing(layers, first))
 
