@@ -103,8 +103,6 @@ def test_training_begins_at_moved_weights(perturbed, tmp_path):
     for one, two, old in zip(found[1], found[2], plain, strict=True):
         assert (one != old).any() and (one != two).any()
         np.testing.assert_allclose(one, old, rtol=1e-3, atol=1e-5)
-    alone = values(sweep(specs[1:], Store(tmp_path / "alone")))
-    np.testing.assert_array_equal(alone[0], found[2][1])
     perturbed(None)
     again = sweep(specs, Store(tmp_path / "again"))
     assert specs[0].key == key and "perturbed" not in again[0].provenance
@@ -137,8 +135,6 @@ def test_flows_begin_at_moved_arrays(perturbed):
         solved = flow.solve(flows, [0.0, 2.0])
         new = np.array([one.observed["loss"] for one in solved])
         np.testing.assert_array_equal(loss.setdefault(number, new), new)
-        alone = flow.solve(flows[1:], [0.0, 2.0])[0].observed["loss"]
-        np.testing.assert_array_equal(alone, new[1])
     assert (loss[1] != loss[None]).any() and (loss[1] != loss[2]).any()
     np.testing.assert_allclose(loss[1], loss[None], rtol=1e-9)
 
