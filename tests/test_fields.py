@@ -21,6 +21,7 @@ from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
 from widthlab.model import Shape
+from widthlab.papers.chen2022feature import RawPixels
 from widthlab.parametrization import Exponents, Growth, Linear, Parametrization
 from widthlab.probes import Features, Spread
 from widthlab.probes.covariance import CovariancePreservation
@@ -58,6 +59,7 @@ GIVEN = {
         "probes": (Features(4),),
     },
     DataSpec: {"name": "digits", "n_train": 32},
+    RawPixels: {"images": DATA},
     Synthetic: {"task": "xor", "n_train": 3, "dim": 4},
     Stream: {"task": next(iter(STREAMS)), "dim": 4},
     Shape: {"input_dim": 4, "widths": (3,), "output_dim": 2, "activation": "relu"},

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float
 
 from widthlab import flow, kernels, runs
 from widthlab.data import DataSpec, Sample, Synthetic
+from widthlab.fields import instance
 from widthlab.flow import PartiallyTrained, Preactivations, Trajectory, windows
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def decay(run: Trajectory, unit: float = 1.0) -> pd.DataFrame:
     return pd.DataFrame({"time": times / unit, **shares})
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class RawPixels:
     """Images as they are, with inputs of mean square norm one; data of a flow.
 
@@ -137,7 +138,7 @@ class RawPixels:
         images: which images, with which targets.
     """
 
-    images: DataSpec
+    images: DataSpec = attrs.field(converter=instance(DataSpec))
 
     def load(self) -> Sample:
         """Return the arrays, inputs in float64."""
