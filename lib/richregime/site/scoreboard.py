@@ -221,7 +221,7 @@ def design(judgement: Judgement) -> list[str]:
         shown = "above 0.99" if power > 0.99 else f"{power:.2f}"
         known.append(f"power {shown} with {plan.seeds} seeds")
     if judgement.commit:
-        known.append(f"stated in {judgement.commit[:10]}")
+        known.append(f"text of {judgement.commit[:10]}")
     return known
 
 

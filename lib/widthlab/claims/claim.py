@@ -46,7 +46,7 @@ class Verdict(StrEnum):
     """A part of the interval does, or a control does not fail."""
 
     NOT = "not reproduced"
-    """No part of the interval does."""
+    """No part of the interval does; of a statement about every run, one run does not."""
 
     UNTESTED = "not tested"
     """Nothing was measured."""
@@ -139,9 +139,10 @@ class Claim:
     @property
     def stated(self) -> str:
         """Digest of what was stated before: what a later change changes."""
-        names = ("id", "tier", "statement", "tolerance_origin", "exploratory")
+        names = ("id", "tier", "statement", "ours", "tolerance_origin", "exploratory")
         primary = self.primary.rounded(_DIGITS).to_json()
-        return digest({name: getattr(self, name) for name in names} | primary)
+        plan = {"plan": self.plan and self.plan.to_json()}
+        return digest({name: getattr(self, name) for name in names} | primary | plan)
 
     def judge(
         self,
@@ -242,9 +243,14 @@ class Judgement:
         """The verdict: what the primary endpoint came to.
 
         A pass counts only if every control fails; otherwise the endpoint has not
-        shown that it can tell.
+        shown that it can tell. A statement about every run is refuted by one of them;
+        a control of it fails only if no run of the broken case satisfies it.
         """
-        verdict = _OF_OUTCOME[self.primary.outcome()]
+        outcome = self.primary.outcome()
+        of_every_run = self.primary.estimate and self.primary.estimate.kind == "range"
+        if of_every_run and outcome is Outcome.OPEN:
+            outcome = Outcome.FAIL
+        verdict = _OF_OUTCOME[outcome]
         fails = all(c.outcome() is Outcome.FAIL for c in self.controls)
         if verdict is Verdict.REPRODUCED and not fails:
             return Verdict.UNDECIDED
@@ -280,8 +286,6 @@ class Judgement:
             return ""
         if self.primary.outcome() is Outcome.PASS:
             return "a control that fails"
-        if not self.primary.estimate.samples:
-            return "no seeds: some of the runs satisfy it and some do not"
         value = self.primary.estimate.value
         low, high = self.primary.bounds()
         if not low < value < high:
