@@ -350,7 +350,18 @@ def test_what_would_decide_is_said_of_the_undecided():
     assert decide(wide) == f"about {seeds} seeds, if the true value is the measured one"
     assert "can only refute" in decide(interval(0.05, 0.25))
     assert "wider margin" in decide(interval(0.0, 0.19999))
-    assert "no seeds" in decide(extent([0.0, 0.3]))
+
+
+def test_a_statement_about_every_run_is_refuted_by_one_and_its_control_by_all():
+    claim = attrs.evolve(CLAIM, plan=None)
+    assert claim.judge(extent([0.0, 0.05])).verdict is Verdict.REPRODUCED
+    assert claim.judge(extent([0.0, 0.3])).verdict is Verdict.NOT
+    broken = {"broken": extent([0.0, 0.3])}
+    judged = claim.judge(extent([0.0, 0.05]), controls=broken)
+    assert judged.verdict is Verdict.UNDECIDED
+    broken = {"broken": extent([0.2, 0.3])}
+    judged = claim.judge(extent([0.0, 0.05]), controls=broken)
+    assert judged.verdict is Verdict.REPRODUCED
 
 
 def test_controls_in_turn_are_the_same_endpoint_on_another_case():
