@@ -46,7 +46,7 @@ class Verdict(StrEnum):
     """A part of the interval does, or a control does not fail."""
 
     NOT = "not reproduced"
-    """No part of the interval does; of a statement about every run, one run does not."""
+    """No part of the interval does; or one run does not, of a claim about every run."""
 
     UNTESTED = "not tested"
     """Nothing was measured."""

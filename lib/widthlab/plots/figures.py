@@ -294,7 +294,7 @@ def _interval(
             estimates.append(average(sample))
         else:
             once = average(np.repeat(sample, 2))  # refuses what has no mean
-            estimates.append(evolve(once, seeds=1))
+            estimates.append(evolve(once, seeds=1, kind="exact"))
     return places, estimates
 
 
