@@ -71,7 +71,7 @@ def with_helper(x):
 def test_there_is_a_registry_of_each_kind():
     kinds = {"probe", "activation", "loss", "data set", "task", "stream"}
     assert kinds == set(REGISTRIES)
-    assert all(r.source(name) is None for r in REGISTRIES.values() for name in r)
+    assert all(r.source(n) is None for r in REGISTRIES.values() for n in r.builtin)
 
 
 @pytest.mark.parametrize("kind", sorted(REGISTRIES))
