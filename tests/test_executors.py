@@ -260,7 +260,7 @@ def test_a_lost_scheduler_ends_the_sweep_and_a_rerun_goes_on(serial, tmp_path):
                 sweep, GRID, store, executor=client, together=1, progress=False
             )
             while not store.keys():
-                assert time.monotonic() < deadline + 60
+                assert time.monotonic() < deadline + 300  # on busy cores
                 time.sleep(0.02)
             scheduler.kill()
             with pytest.raises(LostWorkersError, match="scheduler is gone"):
