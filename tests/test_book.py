@@ -306,6 +306,22 @@ def test_executing_one_chapter_keeps_the_claims_of_the_others(executed):
     assert ids == ["other.C1", "small.C1"]
 
 
+def test_a_chapter_shows_the_claims_that_it_has_just_reached(executed):
+    """Its cell ran before any of them was judged."""
+    glance = "\n```{code-cell} ipython3\nstudy.glance()\n```\n"
+    with open(small(executed).source, "a", encoding="utf-8") as text:
+        text.write(glance)
+    (executed / pages.CLAIMS).unlink()
+    commands.execute(executed)
+    cells = code_cells(nbformat.read(small(executed).notebook, as_version=4))
+    (output,) = cells[-1][1].outputs
+    assert (
+        "| [small.C1](#small-c1) | It is zero. | ✓ reproduced |"
+        in (output.data["text/markdown"])
+    )
+    commands.status(executed)
+
+
 def test_an_unknown_chapter_and_a_missing_page_are_named(book):
     with pytest.raises(BookError, match=r"Unknown chapter: 09-none.*01-small"):
         commands.execute(book, ["09-none"])

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from widthlab.claims import compare
+from widthlab.claims import Judgement, compare
 from widthlab.files import write_text
 
 from richregime.address import CONFIG, address_problems
@@ -45,6 +45,7 @@ from richregime.pages import (
 )
 from richregime.progress import Progress, Step, clock
 from richregime.stated import commit_of, notice, with_commits
+from richregime.study import at_a_glance
 
 Keep = Callable[[Chapter, Notebook, Ran], None]
 
@@ -112,9 +113,27 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
     judged = with_commits(read_claims(work / "claims.json"), before, commits)
     merged = [*(j for j in before if j.claim.chapter not in commits), *judged]
     write_claims(merged, root / CLAIMS)
+    for chapter in chapters:
+        _show_claims(chapter, merged)
     print(f"\n{scoreboard_text(merged)}")
     if text := notice(judged):
         print(text)
+
+
+def _show_claims(chapter: Chapter, judged: Sequence[Judgement]) -> None:
+    """Write the claims that were just judged where a chapter shows the committed ones.
+
+    That cell ran before them, and shows them when it is run again.
+    """
+    import nbformat
+
+    notebook = nbformat.read(chapter.notebook, as_version=4)
+    shown = at_a_glance(judged, chapter.name)
+    for _, cell, _ in code_cells(notebook):
+        if cell.source.strip() == "study.glance()":
+            for output in cell.outputs:
+                output.data["text/markdown"] = shown
+    _write_notebook(canonical(notebook), chapter.notebook)
 
 
 def verify(root: Path, claims: Path, chapters: Sequence[str] = ()) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,24 +135,7 @@ class Study:
         from richregime.pages import CLAIMS, read_claims
 
         committed = read_claims(find_root(Path.cwd()) / CLAIMS)
-        mine = [j for j in committed if j.claim.chapter == self.chapter]
-        if not mine:
-            return Markdown("No claim of this chapter has been judged yet.")
-        tiers = sorted({j.claim.tier for j in mine})  # live, then paper
-        rows: dict[str, dict[str, Judgement]] = {}
-        for judgement in mine:
-            rows.setdefault(judgement.claim.id, {})[judgement.claim.tier] = judgement
-        lines = [f"| claim | statement | {' | '.join(f'{t} tier' for t in tiers)} |"]
-        lines.append("| --- " * (2 + len(tiers)) + "|")
-        for name, found in rows.items():
-            claim = next(iter(found.values())).claim
-            badges = [found[t].verdict.badge if t in found else "" for t in tiers]
-            link = f"[{name}](#{claim.anchor})"
-            marks = {"ours": claim.ours, "exploratory": claim.exploratory}
-            shown = ", ".join(mark for mark, holds in marks.items() if holds)
-            statement = claim.statement + f" *({shown})*" * bool(shown)
-            lines.append(markdown_row([link, statement, *badges]))
-        return Markdown("\n".join(lines))
+        return Markdown(at_a_glance(committed, self.chapter))
 
     def paper_tier(self) -> Archive:
         """Return the stored records of the chapter's paper tier; maybe none yet."""
@@ -209,3 +193,25 @@ class Study:
             f"live tier, {seeds} seeds, on {device['count']} {kind}; "
             f"Python {python[1]}, {versions}"
         )
+
+
+def at_a_glance(committed: Iterable[Judgement], chapter: str) -> str:
+    """Return a chapter's claims as a Markdown table, as `Study.glance` shows it."""
+    mine = [j for j in committed if j.claim.chapter == chapter]
+    if not mine:
+        return "No claim of this chapter has been judged yet."
+    tiers = sorted({j.claim.tier for j in mine})  # live, then paper
+    rows: dict[str, dict[str, Judgement]] = {}
+    for judgement in mine:
+        rows.setdefault(judgement.claim.id, {})[judgement.claim.tier] = judgement
+    lines = [f"| claim | statement | {' | '.join(f'{t} tier' for t in tiers)} |"]
+    lines.append("| --- " * (2 + len(tiers)) + "|")
+    for name, found in rows.items():
+        claim = next(iter(found.values())).claim
+        badges = [found[t].verdict.badge if t in found else "" for t in tiers]
+        link = f"[{name}](#{claim.anchor})"
+        marks = {"ours": claim.ours, "exploratory": claim.exploratory}
+        shown = ", ".join(mark for mark, holds in marks.items() if holds)
+        statement = claim.statement + f" *({shown})*" * bool(shown)
+        lines.append(markdown_row([link, statement, *badges]))
+    return "\n".join(lines)
