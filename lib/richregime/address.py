@@ -91,4 +91,5 @@ def address_problems(root: Path, *other: str | None) -> list[str]:
 
 
 def _places(root: Path) -> list[Path]:
-    return sorted({path for place in PLACES for path in root.glob(place)})
+    found = {path for place in PLACES for path in root.glob(place)}
+    return sorted(path for path in found if path.is_file())
