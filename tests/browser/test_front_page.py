@@ -212,11 +212,11 @@ def test_counts_of_the_front_page_lead_to_their_rows(reader):
 
 
 def test_a_permalink_shows_a_row_that_the_filter_hides(reader):
-    chosen = common("verdict")
-    other = next(j for j in JUDGED if facts(j)["verdict"] != chosen)
+    chosen = common("tier")
+    other = next(j for j in JUDGED if facts(j)["tier"] != chosen)
     name = f"claim-{name_of(other).lower().replace('.', '-')}"
-    r = reader().open(BOARD, f"?verdict={chosen}#{name}")
-    rows = expected(verdict=chosen)
+    r = reader().open(BOARD, f"?tier={chosen}#{name}")
+    rows = expected(tier=chosen)
     assert set(shown(r.page)) == {*rows, name}
     box = r.page.locator(f"#{name}").bounding_box()
     assert 0 < box["y"] < 800
@@ -226,8 +226,9 @@ def test_a_permalink_shows_a_row_that_the_filter_hides(reader):
         "id => document.getElementById(id).checkVisibility()", arg=hidden
     )
     assert set(shown(r.page)) == {*rows, hidden}
-    r.page.select_option("[name=tier]", "live")
-    assert shown(r.page) == expected(verdict=chosen, tier="live")
+    verdict = common("verdict")
+    r.page.select_option("[name=verdict]", verdict)
+    assert shown(r.page) == expected(tier=chosen, verdict=verdict)
     assert "#" not in r.page.url
 
 
