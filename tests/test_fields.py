@@ -131,7 +131,8 @@ def classes():
 
 
 SPECS = sorted(
-    {kind for kind in classes() if attrs.has(kind)}, key=lambda kind: kind.__name__
+    {kind for kind in classes() if attrs.has(kind)},
+    key=lambda kind: (kind.__name__, kind.__module__),  # two are called Plan
 )
 CASES = [(kind, field.name) for kind in SPECS for field in attrs.fields(kind)]
 NUMBERS = [
