@@ -27,6 +27,7 @@ from widthlab.claims import (
     extent,
     geometric_mean,
     mean,
+    measurements,
 )
 from widthlab.claims.check import ALPHA, holm
 
@@ -555,7 +556,7 @@ def test_what_is_stated_has_a_digest_that_a_change_changes():
 
 
 def test_table_shows_every_check_with_its_digits():
-    table = judge("p", "on", "f").measurements()
+    table = measurements(judge("p", "on", "f"))
     assert list(table["outcome"]) == ["pass", "open", "not tested", "fail"]
     assert list(table["role"]) == ["primary", "secondary", "secondary", "control"]
     assert table.loc[0, "measured"] == pytest.approx(0.02)

@@ -8,9 +8,9 @@ import pytest
 from richregime import rates
 from richregime.site.rates import TABLES
 from widthlab.claims import Check, Plan, Verdict, mean
-from widthlab.claims import claim as claim_module
 from widthlab.claims.check import Outcome, holm
 from widthlab.claims.rates import Design, Family, family, outcomes
+from widthlab.claims.verdict import OF_OUTCOME
 
 ROOT = Path(__file__).resolve().parents[1]
 STORED = rates.read_rates(ROOT)
@@ -162,7 +162,7 @@ def test_shares_do_not_say_never_of_what_is_rare(number, text):
 
 def test_an_outcome_of_the_page_is_a_verdict_of_the_rule():
     """A claim without a control has the verdict of its endpoint."""
-    assert claim_module._OF_OUTCOME == {
+    assert OF_OUTCOME == {
         **rates.VERDICTS,
         Outcome.UNTESTED: Verdict.UNTESTED,
     }

@@ -17,7 +17,7 @@ from richregime.site import assets, scoreboard
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 from synthetic_claims import JUDGED
-from widthlab.claims.claim import Verdict
+from widthlab.claims.verdict import Verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 NODE = shutil.which("node")

@@ -8,7 +8,7 @@ from richregime import pages
 from synthetic_claims import JUDGED
 from test_site_scoreboard import SITE as BOARD
 from test_site_scoreboard import build
-from widthlab.claims.claim import Verdict
+from widthlab.claims.verdict import Verdict
 
 PAPER = next(j for j in JUDGED if j.claim.tier == "paper")
 MINE = [j for j in JUDGED if j.claim.chapter == PAPER.claim.chapter]

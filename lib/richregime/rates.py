@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from widthlab.claims import Check, Plan, Verdict
+from widthlab.claims import Check, Plan
 from widthlab.claims.check import Outcome
 from widthlab.claims.rates import Design, family, outcomes
+from widthlab.claims.verdict import OF_OUTCOME
 from widthlab.files import write_text
 
 from richregime.tables import table
@@ -61,9 +62,8 @@ _PASS = 0.95
 """How often a true check of a family passes alone."""
 
 VERDICTS = {
-    Outcome.PASS: Verdict.REPRODUCED,
-    Outcome.FAIL: Verdict.NOT,
-    Outcome.OPEN: Verdict.UNDECIDED,
+    outcome: OF_OUTCOME[outcome]
+    for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.OPEN)
 }
 
 

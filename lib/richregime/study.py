@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from widthlab import machine
-from widthlab.claims import Check, Claim, ClaimError, ClaimsFile, Judgement, Plan
+from widthlab.claims import (
+    Check,
+    Claim,
+    ClaimError,
+    ClaimsFile,
+    Judgement,
+    Plan,
+    measurements,
+)
 from widthlab.claims.file import markdown_row
 
 if TYPE_CHECKING:
@@ -148,7 +156,7 @@ class Study:
         """Return all checks and controls with their measured digits."""
         import pandas as pd
 
-        tables = [j.measurements().assign(claim=j.claim.id) for j in judgements]
+        tables = [measurements(j).assign(claim=j.claim.id) for j in judgements]
         joined = pd.concat(tables, ignore_index=True).round(3)
         # One claim's rows need not say whose they are.
         return joined if len(judgements) > 1 else joined.drop(columns="claim")

@@ -14,8 +14,8 @@ from typing import Any
 
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
+from widthlab.claims import Claim, Judgement, Verdict
 from widthlab.claims.check import SYMBOLS
-from widthlab.claims.claim import Claim, Judgement, Verdict
 
 from richregime.bibliography import title
 from richregime.chapters import Chapter

@@ -1,7 +1,7 @@
 """Claims: estimates with intervals, checks, verdicts, and the file that keeps them."""
 
 from widthlab.claims.check import Check, Outcome
-from widthlab.claims.claim import Claim, Judgement, Verdict
+from widthlab.claims.claim import Claim, Judgement
 from widthlab.claims.estimates import (
     ClaimError,
     Estimate,
@@ -16,6 +16,8 @@ from widthlab.claims.groups import extents, means, slopes
 from widthlab.claims.power import Plan
 from widthlab.claims.prediction import Bound, Prediction, at_least, at_most, equals
 from widthlab.claims.slopes import bend, slope
+from widthlab.claims.table import measurements
+from widthlab.claims.verdict import Verdict
 
 __all__ = [
     "Bound",
@@ -41,6 +43,7 @@ __all__ = [
     "geometric_mean",
     "mean",
     "means",
+    "measurements",
     "ratio",
     "slope",
     "slopes",

@@ -11,22 +11,23 @@ import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import attrs
 
 from widthlab.canonical import digest
-from widthlab.claims.check import SYMBOLS, Check, Outcome, holm
+from widthlab.claims.check import Check, Outcome, holm
 from widthlab.claims.estimates import ClaimError, Estimate
 from widthlab.claims.power import Plan
+from widthlab.claims.verdict import (
+    OF_CHECKS,
+    OF_CONTROLS,
+    OF_OUTCOME,
+    Verdict,
+    _counted,
+)
 from widthlab.fields import choice, instance, optional, several, text
 from widthlab.fields import truth as flag
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["Check", "Claim", "Judgement", "Outcome", "Verdict"]
 
 _CHECKS = several(instance(Check))
 _WORDS = instance(str, called="a text, empty where there is nothing to say")
@@ -34,41 +35,6 @@ TIERS = ("live", "paper")
 
 _DIGITS = 4
 """Significant digits that are stored: more would change from machine to machine."""
-
-
-class Verdict(StrEnum):
-    """What one claim came to, by its primary endpoint alone."""
-
-    REPRODUCED = "reproduced"
-    """The whole interval satisfies the relation, and every control fails."""
-
-    UNDECIDED = "undecided"
-    """A part of the interval does, or a control does not fail."""
-
-    NOT = "not reproduced"
-    """No part of the interval does; or one run does not, of a claim about every run."""
-
-    UNTESTED = "not tested"
-    """Nothing was measured."""
-
-    @property
-    def badge(self) -> str:
-        """The verdict with a symbol, readable without colour."""
-        return f"{_BADGES[self]} {self.value}"
-
-
-_BADGES = {
-    Verdict.REPRODUCED: "✓",
-    Verdict.UNDECIDED: "○",
-    Verdict.NOT: "✗",
-    Verdict.UNTESTED: "–",
-}
-_OF_OUTCOME = {
-    Outcome.PASS: Verdict.REPRODUCED,
-    Outcome.OPEN: Verdict.UNDECIDED,
-    Outcome.FAIL: Verdict.NOT,
-    Outcome.UNTESTED: Verdict.UNTESTED,
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -250,7 +216,7 @@ class Judgement:
         of_every_run = self.primary.estimate and self.primary.estimate.kind == "range"
         if of_every_run and outcome is Outcome.OPEN:
             outcome = Outcome.FAIL
-        verdict = _OF_OUTCOME[outcome]
+        verdict = OF_OUTCOME[outcome]
         fails = all(c.outcome() is Outcome.FAIL for c in self.controls)
         if verdict is Verdict.REPRODUCED and not fails:
             return Verdict.UNDECIDED
@@ -266,15 +232,7 @@ class Judgement:
         total = len(self.secondary)
         if not total:
             return "no secondary checks"
-        words = {
-            Outcome.OPEN: "open",
-            Outcome.FAIL: "refuted",
-            Outcome.UNTESTED: "not run",
-        }
-        tally = [
-            (self.outcomes.count(outcome), word) for outcome, word in words.items()
-        ]
-        rest = [f"{count} {word}" for count, word in tally if count]
+        rest = _counted(self.outcomes, OF_CHECKS)
         noun = f"secondary check{'s' * (total > 1)}"
         if not rest:
             return f"{total} {noun}, none open"
@@ -329,30 +287,10 @@ class Judgement:
         if not self.controls:
             return "no control"
         outcomes = [control.outcome() for control in self.controls]
-        words = {
-            Outcome.OPEN: "open",
-            Outcome.PASS: "PASSES though it must not",
-            Outcome.UNTESTED: "not run",
-        }
-        tally = [(outcomes.count(outcome), word) for outcome, word in words.items()]
-        rest = [f"{count} {word}" for count, word in tally if count]
+        rest = _counted(outcomes, OF_CONTROLS)
         tail = f" ({', '.join(rest)})" if rest else ""
         failed = outcomes.count(Outcome.FAIL)
         return f"control fails as it must {failed}/{len(outcomes)}{tail}"
-
-    def measurements(self) -> pd.DataFrame:
-        """Return what was measured, check by check, for cells that nbval ignores."""
-        import pandas as pd
-
-        rows = [
-            _row("primary", self.primary, self.primary.outcome()),
-            *(
-                _row("secondary", check, outcome)
-                for check, outcome in zip(self.secondary, self.outcomes, strict=True)
-            ),
-            *(_row("control", check, check.outcome()) for check in self.controls),
-        ]
-        return pd.DataFrame(rows)
 
     def rounded(self) -> Self:
         """Return it in 4 significant digits.
@@ -459,20 +397,3 @@ def _mirrors(one: Estimate | None, other: Estimate | None) -> bool:
 
 def _with_outcome(check: Check, outcome: Outcome) -> dict[str, Any]:
     return check.to_json() | {"outcome": outcome.value}
-
-
-def _row(role: str, check: Check, outcome: Outcome) -> dict[str, Any]:
-    estimate = check.estimate
-    return {
-        "check": check.label,
-        "quantity": check.quantity,
-        "predicted": f"{SYMBOLS[check.relation]} {check.predicted:.4g}",
-        "tolerance": check.tolerance,
-        "measured": estimate and estimate.value,
-        "low": estimate and estimate.low,
-        "high": estimate and estimate.high,
-        "interval": estimate and estimate.kind,
-        "seeds": estimate and estimate.seeds,
-        "outcome": outcome.value,
-        "role": role,
-    }

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from widthlab.claims.claim import Judgement, Verdict
+from widthlab.claims.claim import Judgement
 from widthlab.claims.estimates import ClaimError
+from widthlab.claims.verdict import Verdict
 from widthlab.files import locked, write_text
 
 
