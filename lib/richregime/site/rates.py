@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.util.docutils import SphinxDirective
 
 from richregime import rates
+from richregime.site.made import MadeTable
 
 TABLES = {
     "designs": rates.table_of_designs,
@@ -17,23 +16,16 @@ TABLES = {
 }
 
 
-class Rates(SphinxDirective):
+class Rates(MadeTable):
     """``{rates} NAME``: a table of `TABLES`."""
 
-    required_arguments = 1
+    tables = TABLES
+    called = "rates are"
 
     def run(self) -> list[nodes.Node]:
-        """Parse the table's Markdown where it stands."""
-        (name,) = self.arguments
-        if name not in TABLES:
-            raise self.error(f"no rates are called {name!r}; there are {[*TABLES]}")
-        root = Path(self.env.srcdir)
-        self.env.note_dependency(str(root / rates.RATES))
-        holder = nodes.Element()
-        lines = TABLES[name](root).splitlines()
-        found = StringList(lines, source=self.get_source_info()[0])
-        self.state.nested_parse(found, self.content_offset, holder)
-        return holder.children
+        """Return the table, which is another when the file of rates is."""
+        self.env.note_dependency(str(Path(self.env.srcdir) / rates.RATES))
+        return super().run()
 
 
 def setup(app: Any) -> None:

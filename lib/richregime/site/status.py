@@ -1,13 +1,9 @@
 """The directive of the page *Status*: its tables, made from `results/` at build."""
 
-from pathlib import Path
 from typing import Any
 
-from docutils import nodes
-from docutils.statemachine import StringList
-from sphinx.util.docutils import SphinxDirective
-
 from richregime import durations, tables
+from richregime.site.made import MadeTable
 
 SECTIONS = {
     name: getattr(module, name)
@@ -22,21 +18,11 @@ SECTIONS = {
 }
 
 
-class Status(SphinxDirective):
+class Status(MadeTable):
     """``{status} NAME``: a table of `SECTIONS`."""
 
-    required_arguments = 1
-
-    def run(self) -> list[nodes.Node]:
-        """Parse the table's Markdown where it stands."""
-        (name,) = self.arguments
-        if name not in SECTIONS:
-            raise self.error(f"no status is called {name!r}; there are {[*SECTIONS]}")
-        text = SECTIONS[name](Path(self.env.srcdir))
-        holder = nodes.Element()
-        lines = StringList(text.splitlines(), source=self.get_source_info()[0])
-        self.state.nested_parse(lines, self.content_offset, holder)
-        return holder.children
+    tables = SECTIONS
+    called = "status is"
 
 
 def setup(app: Any) -> None:
