@@ -104,6 +104,7 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
                 f"{chapter.name} ran, but its outputs cannot be kept:\n  "
                 + "\n  ".join(problems)
             )
+        _show_claims(notebook, chapter, read_claims(work / "claims.json"))
         _write_notebook(canonical(notebook), chapter.notebook)
         found = executed(root, chapter, ran.began, ran.seconds, ran.answer)
         write_execution(root, chapter.name, found)
@@ -113,27 +114,23 @@ def execute(root: Path, names: Sequence[str] = ()) -> None:
     judged = with_commits(read_claims(work / "claims.json"), before, commits)
     merged = [*(j for j in before if j.claim.chapter not in commits), *judged]
     write_claims(merged, root / CLAIMS)
-    for chapter in chapters:
-        _show_claims(chapter, merged)
     print(f"\n{scoreboard_text(merged)}")
     if text := notice(judged):
         print(text)
 
 
-def _show_claims(chapter: Chapter, judged: Sequence[Judgement]) -> None:
-    """Write the claims that were just judged where a chapter shows the committed ones.
+def _show_claims(
+    notebook: Notebook, chapter: Chapter, judged: Sequence[Judgement]
+) -> None:
+    """Put the claims that were just judged where a chapter shows the committed ones.
 
     That cell ran before them, and shows them when it is run again.
     """
-    import nbformat
-
-    notebook = nbformat.read(chapter.notebook, as_version=4)
     shown = at_a_glance(judged, chapter.name)
     for _, cell, _ in code_cells(notebook):
         if cell.source.strip() == "study.glance()":
             for output in cell.outputs:
                 output.data["text/markdown"] = shown
-    _write_notebook(canonical(notebook), chapter.notebook)
 
 
 def verify(root: Path, claims: Path, chapters: Sequence[str] = ()) -> None:
