@@ -18,6 +18,7 @@ jaxtyping.install_import_hook("widthlab", "checked.checked")
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+from widthlab.registry import REGISTRIES  # noqa: E402
 
 # How long an example takes says more about the machine than about the code.
 hypothesis.settings.register_profile(
@@ -37,6 +38,23 @@ def _own_store(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WIDTHLAB_STORE", str(tmp_path_factory.mktemp("store")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _own_registries(monkeypatch):
+    """Give each test registries of its own: a name is meant to last a process."""
+    for registry in REGISTRIES.values():
+        monkeypatch.setattr(registry, "_own", dict(registry._own))
+        monkeypatch.setattr(registry, "_sources", dict(registry._sources))
+
+
+def pytest_collection_finish():
+    """Refuse modules that register as they are imported.
+
+    What they register would go to every worker of every sweep, in other modules too.
+    """
+    left = {kind: [*one.own()] for kind, one in REGISTRIES.items() if one.own()}
+    assert not left, f"registered at import; do it in the test: {left}"
 
 
 def pytest_unconfigure():

@@ -1,6 +1,8 @@
 """Cells of a sweep in other processes and on a cluster: the same bits, nothing lost."""
 
+import contextlib
 import functools
+import importlib
 import math
 import multiprocessing
 import os
@@ -16,6 +18,7 @@ from pathlib import Path
 import jax
 import pytest
 from test_experiment import assert_same_runs, spec
+from widthlab import activations
 from widthlab.runs import shipping
 from widthlab.runs.archive import Archive
 from widthlab.runs.cells import cells
@@ -24,6 +27,7 @@ from widthlab.runs.provenance import code_version
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import OtherCodeError, _run_elsewhere, sweep
 
+dask = pytest.importorskip("dask")
 distributed = pytest.importorskip("distributed")
 
 # Two shapes, with runs enough for several cells each.
@@ -68,6 +72,17 @@ def test_any_pool_of_the_standard_library(serial, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         found = sweep(GRID[:2], Store(tmp_path), executor=pool)
     assert_same_runs(found, serial[:2])
+
+
+def test_a_worker_without_a_plugin_s_module_says_so(tmp_path, monkeypatch):
+    (tmp_path / "only_here.py").write_text("def softer(x):\n    return x / 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    activations.register("softer", importlib.import_module("only_here").softer)
+    call = shipping.packed(abs, 1)
+    monkeypatch.undo()
+    del sys.modules["only_here"]
+    with pytest.raises(ModuleNotFoundError, match="worker has no module only_here"):
+        shipping.run_packed(call)
 
 
 def test_what_is_no_executor_is_refused():
@@ -231,44 +246,44 @@ main(["--host", "127.0.0.1", "--port", "0", "--no-dashboard",
 
 
 def test_a_lost_scheduler_ends_the_sweep_and_a_rerun_goes_on(serial, tmp_path):
-    file = tmp_path / "scheduler.json"
-    start = [sys.executable, "-c", SCHEDULER, str(file)]
-    scheduler = subprocess.Popen(start, stderr=subprocess.DEVNULL)
-    worker = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "distributed.cli.dask_worker"),
-            *("--scheduler-file", str(file), "--nthreads", "1", "--no-dashboard"),
-            *("--death-timeout", "60", "--local-directory", str(tmp_path)),
-        ],
-        stderr=subprocess.DEVNULL,
-    )
+    file, log = tmp_path / "scheduler.json", tmp_path / "log"
     store = Store(tmp_path / "records")
-    quick = {"distributed.comm.timeouts.connect": "2s"}
-    try:
-        deadline = time.monotonic() + 60
-        while not file.exists():
-            assert scheduler.poll() is None and time.monotonic() < deadline
-            time.sleep(0.05)
-        import dask
 
-        with (
-            dask.config.set(quick),
-            distributed.Client(scheduler_file=str(file), timeout=30) as client,
-            ThreadPoolExecutor(1) as background,
+    def wait_until(reached):
+        deadline = time.monotonic() + 300  # on busy cores
+        while not reached():
+            assert all(one.poll() is None for one in started), log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+
+    with log.open("w") as said, contextlib.ExitStack() as stack:
+        started = []
+        for command in (
+            ("-c", SCHEDULER, str(file)),
+            (
+                *("-m", "distributed.cli.dask_worker", "--scheduler-file", str(file)),
+                *("--host", "127.0.0.1", "--nthreads", "1", "--no-nanny"),
+                *("--no-dashboard", "--local-directory", str(tmp_path)),
+            ),
         ):
-            going = background.submit(
-                sweep, GRID, store, executor=client, together=1, progress=False
-            )
-            while not store.keys():
-                assert time.monotonic() < deadline + 300  # on busy cores
-                time.sleep(0.02)
-            scheduler.kill()
-            with pytest.raises(LostWorkersError, match="scheduler is gone"):
-                going.result(timeout=60)
-    finally:
-        for process in (worker, scheduler):
-            process.kill()
-            process.wait()
+            started.append(subprocess.Popen([sys.executable, *command], stderr=said))
+            stack.callback(started[-1].wait)
+            stack.callback(started[-1].kill)
+            wait_until(file.exists)
+        client = stack.enter_context(
+            distributed.Client(scheduler_file=str(file), timeout=120)
+        )
+        client.wait_for_workers(1, timeout=120)
+        background = stack.enter_context(ThreadPoolExecutor(1))
+        going = background.submit(
+            sweep, GRID, store, executor=client, together=1, progress=False
+        )
+        wait_until(lambda: store.keys() or going.done())
+        # How long a client looks for a scheduler that has gone.
+        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": 2}))
+        started[0].kill()
+        with pytest.raises(LostWorkersError, match="scheduler is gone"):
+            going.result(timeout=60)
     assert 0 < len(store.keys()) < len(GRID)
     assert_same_runs(sweep(GRID, store), serial)
 

@@ -65,7 +65,6 @@ def test_arrays_have_one_json(value):
     assert canonical_json({"a": value}) == canonical_json({"a": plain})
 
 
-@probes.register
 @dataclasses.dataclass(frozen=True)
 class NumbersOfAllKinds:
     """A probe whose settings and rows are not Python's own numbers."""
@@ -87,6 +86,7 @@ class NumbersOfAllKinds:
 
 @pytest.mark.parametrize("kept", ["store", "archive"])
 def test_a_probe_may_have_any_numbers(kept, tmp_path):
+    probes.register(NumbersOfAllKinds)
     one = spec(probes=(NumbersOfAllKinds(np.int64(3), np.bool_(True)),))
     if kept == "store":
         for _ in range(2):

@@ -19,7 +19,9 @@ import pandas as pd
 import pytest
 from test_experiment import assert_same_runs
 from widthlab import DataSpec, Experiment, activations, data, probes, sweep
-from widthlab.data import DataError, Stream, Synthetic
+from widthlab.data import Stream, Synthetic
+from widthlab.data.raw import DataError
+from widthlab.data.spec import PREPROCESS
 from widthlab.probes import Features, Performance
 from widthlab.probes.registry import PROBES
 from widthlab.registry import REGISTRIES
@@ -33,14 +35,6 @@ HERE = Path(__file__).parent
 STUDY = HERE / "own_study.py"
 FACTOR = 2.0
 COUNT = itertools.count()
-
-
-@pytest.fixture(autouse=True)
-def _nothing_stays(monkeypatch):
-    """Give every test registries of its own: a name is meant to last a process."""
-    for registry in REGISTRIES.values():
-        monkeypatch.setattr(registry, "_own", dict(registry._own))
-        monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
 
 def spec(**changes):
@@ -337,7 +331,7 @@ def registered(x, classes=("a", "b"), **sizes):
     return name
 
 
-@pytest.mark.parametrize("preprocess", data.PREPROCESS)
+@pytest.mark.parametrize("preprocess", PREPROCESS)
 @pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32])
 def test_own_arrays_are_prepared_as_others_are(preprocess, kind):
     x = (100 * np.random.default_rng(0).standard_normal((24, 3))).astype(kind)

@@ -61,7 +61,16 @@ def run_packed(call: bytes) -> bytes:
             "here: have the executor start its workers anew (spawn), or give "
             "widthlab.runs.executors.Processes()"
         )
-    plugins, nodes, work, cell = pickle.loads(call)
+    try:
+        plugins, nodes, work, cell = pickle.loads(call)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"this worker has no module {error.name}, in which a plug-in or a "
+            "specification of the process that sent it work is defined: install it "
+            "for the workers, or define the same in the script or notebook itself, "
+            "which is sent along",
+            name=error.name,
+        ) from error
     for kind, (data, others) in nodes.items():
         with contextlib.suppress(ValueError):  # known here already
             jax.tree_util.register_dataclass(kind, data, others)
