@@ -15,11 +15,9 @@ from hypothesis import strategies as st
 from widthlab.claims import (
     Check,
     Claim,
-    ClaimError,
     ClaimsFile,
     Estimate,
     Judgement,
-    Outcome,
     Plan,
     Verdict,
     compare,
@@ -27,9 +25,10 @@ from widthlab.claims import (
     extent,
     geometric_mean,
     mean,
-    measurements,
 )
-from widthlab.claims.check import ALPHA, holm
+from widthlab.claims.check import ALPHA, Outcome, holm
+from widthlab.claims.estimates import ClaimError
+from widthlab.claims.table import measurements
 
 BAND = Check.equals("μP", "slope", 0.0, 0.1)
 CLAIM = Claim(

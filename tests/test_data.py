@@ -21,16 +21,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from widthlab.canonical import canonical_json
-from widthlab.data import (
-    SOURCES,
-    DataError,
-    DataSpec,
-    download,
-    load_dataset,
-    packaged,
-    pipeline,
-)
-from widthlab.data.raw import balanced_order, stable_order
+from widthlab.data import DataSpec, download, packaged, pipeline
+from widthlab.data.pipeline import load_dataset
+from widthlab.data.raw import DataError, balanced_order, stable_order
+from widthlab.data.sources import SOURCES
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 OFFLINE = ("mnist-5k", "digits", "gaussian-mixture")

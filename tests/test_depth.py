@@ -12,7 +12,8 @@ from widthlab import activations, kernels
 from widthlab.model import MLP, Scales, Shape
 from widthlab.papers.terjek2025mlps import depth
 from widthlab.papers.terjek2025mlps.response import first_response
-from widthlab.parametrization import Growth, Role, get
+from widthlab.parametrization import Role, get
+from widthlab.parametrization.exponents import Growth
 
 UNIT = np.array([0.6, 0.0, -0.8])
 DELTA = {"relu": 0.5, "abs": 1.0, "abrelu(-0.3,1)": 1.3**2 / 2 / 1.09}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from test_experiment import spec
 from widthlab.papers.terjek2025mlps.depth import bend, correlation_map
-from widthlab.probes import Features, Performance, Spread, Updates, relative_change
+from widthlab.probes import Features, Performance, Spread, Updates
 from widthlab.probes.covariance import CovariancePreservation
+from widthlab.probes.rows import relative_change
 from widthlab.runs import Archive, Store, run
 
 # --- ratios to zero ------------------------------------------------------------

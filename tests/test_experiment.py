@@ -13,7 +13,8 @@ import jax
 import numpy as np
 import pytest
 from widthlab.data import DataSpec
-from widthlab.parametrization import ParametrizationError, Role, get
+from widthlab.parametrization import Role, get
+from widthlab.parametrization.exponents import ParametrizationError
 from widthlab.probes import Features, Performance, Stationarity
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs.experiment import Experiment

@@ -22,7 +22,8 @@ from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
 from widthlab.model import Shape
 from widthlab.papers.chen2022feature import RawPixels
-from widthlab.parametrization import Exponents, Growth, Linear, Parametrization
+from widthlab.parametrization import Exponents, Parametrization
+from widthlab.parametrization.exponents import Growth, Linear
 from widthlab.probes import Features, Spread
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs import FlowRun

@@ -12,15 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from richregime import map as page
-from widthlab.parametrization import (
-    BIASES,
-    Exponents,
-    Linear,
-    Parametrization,
-    Role,
-    catalogue,
-    get,
-)
+from widthlab.parametrization import Exponents, Parametrization, Role, catalogue, get
+from widthlab.parametrization.exponents import BIASES, Linear
 from widthlab.plots.style import COLOURS, LABELS, MARKERS
 from widthlab.regimes import Regime, classify, tensor_programs_r
 

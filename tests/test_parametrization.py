@@ -12,15 +12,13 @@ from hypothesis import strategies as st
 from widthlab import parametrization as module
 from widthlab.parametrization import (
     Exponents,
-    Growth,
-    Linear,
     Parametrization,
-    ParametrizationError,
     Role,
     catalogue,
     get,
     table,
 )
+from widthlab.parametrization.exponents import Growth, Linear, ParametrizationError
 
 HALF = F(1, 2)
 NAMES = tuple(catalogue())

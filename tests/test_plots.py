@@ -100,8 +100,8 @@ COLOURS = plots.COLOURS
 
 
 def test_every_parametrization_has_one_look():
-    assert plots.COLOURS.keys() == plots.MARKERS.keys() == plots.LABELS.keys()
-    for looks in (plots.COLOURS, plots.MARKERS, plots.LABELS):
+    assert plots.COLOURS.keys() == style.MARKERS.keys() == plots.LABELS.keys()
+    for looks in (plots.COLOURS, style.MARKERS, plots.LABELS):
         assert len(set(looks.values())) == len(looks)
     drawn = [table for name, table in catalogue().items() if name != "hp"]
     for parametrization in drawn:  # HP trains the functions of IP-LLR
@@ -171,7 +171,7 @@ def test_looks_do_not_depend_on_which_series_are_drawn():
         line = next(line for line in ax.lines if line.get_label() == "μP")
         return line.get_color(), line.get_marker()
 
-    assert look(one) == look(two) == (plots.COLOURS["mup"], plots.MARKERS["mup"])
+    assert look(one) == look(two) == (plots.COLOURS["mup"], style.MARKERS["mup"])
 
 
 def test_other_groupings_get_distinct_looks():
@@ -282,7 +282,7 @@ def test_show_makes_a_small_opaque_png_and_closes(monkeypatch):
     png = base64.b64decode(shown[0]["image/png"])
     assert len(png) < 70_000
     picture = Image.open(BytesIO(png))
-    assert picture.width == round(plots.WIDTH_INCHES * plots.DPI)
+    assert picture.width == round(style.WIDTH_INCHES * style.DPI)
     corner = picture.convert("RGBA").getpixel((0, 0))
     assert corner == (255, 255, 255, 255)
     assert shown[0]["text/plain"] == "<Figure>"
@@ -312,9 +312,9 @@ def cell(alt=None, images=1, kind="code"):
 
 def test_missing_alt():
     good = [cell("A line."), cell(images=0), cell(kind="markdown")]
-    assert plots.missing_alt({"cells": good}) == []
+    assert style.missing_alt({"cells": good}) == []
     bad = [cell(), cell(" "), cell("Two.", images=2)]
-    assert plots.missing_alt({"cells": good + bad}) == [
+    assert style.missing_alt({"cells": good + bad}) == [
         "cell 3 (show(fig)): no alt text",
         "cell 4 (show(fig)): no alt text",
         "cell 5 (show(fig)): 2 figures share one alt text",

@@ -1,15 +1,8 @@
 """Predictions: the checks and the lines that come from one object."""
 
 import pytest
-from widthlab.claims import (
-    Check,
-    ClaimError,
-    Estimate,
-    Prediction,
-    at_least,
-    at_most,
-    equals,
-)
+from widthlab.claims import Check, Estimate, Prediction, at_least, at_most, equals
+from widthlab.claims.estimates import ClaimError
 
 LEVEL, FALLS = Estimate(0.01, -0.1, 0.1, 4), Estimate(-0.5, -0.6, -0.4, 4)
 MEASURED = {("ntk", 1): FALLS, ("mup", 2): LEVEL, ("ip", 2): FALLS, ("sp", 1): LEVEL}

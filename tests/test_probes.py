@@ -21,13 +21,11 @@ from widthlab.probes import (
     Spread,
     Stationarity,
     Updates,
-    relative_change,
-    root_mean_square,
-    smallest_eigenvalue,
 )
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.probes.device import device_rms
 from widthlab.probes.rank import numerical_rank
+from widthlab.probes.rows import relative_change, root_mean_square, smallest_eigenvalue
 from widthlab.training.devices import precision
 from widthlab.training.losses import LOSSES
 from widthlab.training.state import Data

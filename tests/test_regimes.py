@@ -9,14 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import forward, gradients, slope_and_error
-from widthlab.parametrization import (
-    Exponents,
-    Parametrization,
-    ParametrizationError,
-    Role,
-    catalogue,
-    get,
-)
+from widthlab.parametrization import Exponents, Parametrization, Role, catalogue, get
+from widthlab.parametrization.exponents import ParametrizationError
 from widthlab.regimes import Regime, classify, tensor_programs_r
 
 HALF = F(1, 2)

@@ -21,7 +21,8 @@ from jaxtyping import Array, Float, Key
 
 from widthlab import activations
 from widthlab.fields import choice, count, several, text
-from widthlab.parametrization import BIASES, Parametrization, Role, layers_with_biases
+from widthlab.parametrization import Parametrization, Role
+from widthlab.parametrization.exponents import BIASES, layers_with_biases
 
 AnyArray = Array | np.ndarray
 """An array on the device or the host."""

@@ -32,13 +32,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from widthlab.parametrization import (
-    HALF,
-    Exponents,
-    Parametrization,
-    Role,
-    layers_with_biases,
-)
+from widthlab.parametrization import Exponents, Parametrization, Role
+from widthlab.parametrization.exponents import HALF, layers_with_biases
 
 ZERO = Fraction(0)
 """The exponent of what does not change with width."""

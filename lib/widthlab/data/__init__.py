@@ -11,26 +11,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from widthlab.data.dataset import Dataset
-from widthlab.data.pipeline import load_dataset
-from widthlab.data.raw import DataError
-from widthlab.data.sources import SOURCES, register
-from widthlab.data.spec import PREPROCESS, TARGETS, VARIANTS, DataSpec
+from widthlab.data.sources import register
+from widthlab.data.spec import DataSpec
 from widthlab.data.stream import Stream, register_stream
-from widthlab.data.synthetic import Sample, Synthetic, register_task
+from widthlab.data.synthetic import Synthetic, register_task
 
 __all__ = [
-    "PREPROCESS",
-    "SOURCES",
-    "TARGETS",
-    "VARIANTS",
-    "DataError",
     "DataSpec",
     "Dataset",
-    "Sample",
     "Stream",
     "Synthetic",
     "from_json",
-    "load_dataset",
     "register",
     "register_stream",
     "register_task",

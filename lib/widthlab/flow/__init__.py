@@ -1,6 +1,6 @@
 """Gradient flows: how they are solved, and the networks and particles that flow."""
 
-from widthlab.flow.integrators import Adaptive, Descent, Flow, losses
+from widthlab.flow.integrators import Adaptive, Descent, Flow
 from widthlab.flow.networks import PartiallyTrained, Shallow, feature_kernel
 from widthlab.flow.particles import Particles, two_layer, two_layer_outputs
 from widthlab.flow.preactivation import Preactivations, learning, progress
@@ -21,7 +21,6 @@ __all__ = [
     "feature_kernel",
     "frame",
     "learning",
-    "losses",
     "progress",
     "solve",
     "two_layer",

@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from widthlab import flow, kernels, runs
-from widthlab.data import DataSpec, Sample, Synthetic
+from widthlab.data import DataSpec, Synthetic
+from widthlab.data.synthetic import Sample
 from widthlab.fields import instance
 from widthlab.flow import PartiallyTrained, Preactivations, Trajectory, windows
 

@@ -8,31 +8,16 @@ what changes where the hidden layers are not all as wide as the first.
 """
 
 from widthlab.parametrization.catalogue import catalogue, get, table
-from widthlab.parametrization.exponents import (
-    BIASES,
-    HALF,
-    Exponents,
-    Growth,
-    Linear,
-    ParametrizationError,
-    Role,
-    layers_with_biases,
-)
+from widthlab.parametrization.exponents import Exponents, Role
 from widthlab.parametrization.scales import LayerScales
 from widthlab.parametrization.table import Parametrization
 
 __all__ = [
-    "BIASES",
-    "HALF",
     "Exponents",
-    "Growth",
     "LayerScales",
-    "Linear",
     "Parametrization",
-    "ParametrizationError",
     "Role",
     "catalogue",
     "get",
-    "layers_with_biases",
     "table",
 ]

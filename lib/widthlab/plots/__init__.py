@@ -7,31 +7,17 @@ from widthlab.plots.figures import (
     small_multiples,
 )
 from widthlab.plots.panels import each_run, legend_below, panels
-from widthlab.plots.style import (
-    COLOURS,
-    DPI,
-    LABELS,
-    MARKERS,
-    PREDICTED,
-    WIDTH_INCHES,
-    missing_alt,
-    show,
-    theme,
-)
+from widthlab.plots.style import COLOURS, LABELS, PREDICTED, show, theme
 
 __all__ = [
     "COLOURS",
-    "DPI",
     "LABELS",
-    "MARKERS",
     "PREDICTED",
-    "WIDTH_INCHES",
     "against_step",
     "against_width",
     "each_run",
     "legend_below",
     "limit",
-    "missing_alt",
     "panels",
     "show",
     "small_multiples",

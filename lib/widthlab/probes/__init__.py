@@ -13,13 +13,6 @@ from widthlab.probes.features import Features, Outputs
 from widthlab.probes.progress import Performance, Stationarity, Updates
 from widthlab.probes.rank import Rank
 from widthlab.probes.registry import from_json, register, to_json
-from widthlab.probes.rows import (
-    Row,
-    Rows,
-    relative_change,
-    root_mean_square,
-    smallest_eigenvalue,
-)
 from widthlab.probes.spread import Spread
 
 __all__ = [
@@ -28,15 +21,10 @@ __all__ = [
     "Outputs",
     "Performance",
     "Rank",
-    "Row",
-    "Rows",
     "Spread",
     "Stationarity",
     "Updates",
     "from_json",
     "register",
-    "relative_change",
-    "root_mean_square",
-    "smallest_eigenvalue",
     "to_json",
 ]

@@ -30,7 +30,8 @@ from widthlab.fields import (
     text,
 )
 from widthlab.model import ROUNDINGS, Scales, Shape
-from widthlab.parametrization import BIASES, Parametrization
+from widthlab.parametrization import Parametrization
+from widthlab.parametrization.exponents import BIASES
 from widthlab.probes import Features
 from widthlab.probes import registry as probe_registry
 from widthlab.runs import experiment_json

@@ -15,9 +15,9 @@ from jaxtyping import Float
 
 from widthlab.canonical import content_sha256, digest
 from widthlab.fields import choice, function, instance, number, several
-from widthlab.flow import Adaptive, Descent, Flow, Trajectory, losses
+from widthlab.flow import Adaptive, Descent, Flow, Trajectory
 from widthlab.flow import solve as solve_flows
-from widthlab.flow.integrators import Observe
+from widthlab.flow.integrators import Observe, losses
 from widthlab.flow.solve import rows_of_times
 from widthlab.runs.programs import program_hash
 from widthlab.runs.provenance import provenance
