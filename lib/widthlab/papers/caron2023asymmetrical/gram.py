@@ -21,8 +21,12 @@ $E\,\lambda_{\min}(\Theta) \le \lambda_{\min}(\Theta^*)$.
 
 from __future__ import annotations
 
+import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
+
+from widthlab.compilation import compiled
+from widthlab.training.devices import precision
 
 
 def both_active(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
@@ -58,11 +62,19 @@ def gram(
 ) -> Float[np.ndarray, "many n n"]:
     r"""Return $\Theta$ of one network under several masses.
 
-    The products are of single precision: what is summed is 0 or a mass.
+    The sums are in single precision: what is added is 0 or a mass.
     """
-    active = (x @ w.T > 0).astype(np.float32)
-    weighted = [(active * row.astype(np.float32)) @ active.T for row in masses]
-    return inner_products(x) * np.stack(weighted)
+    arrays = (np.asarray(v, np.float32) for v in (x, w, masses))
+    with precision("float32"):
+        platform = jax.local_devices()[0].platform
+        agree = compiled(_agreements, platform, static=(), brief=True)(*arrays)
+    return inner_products(np.asarray(x, np.float64)) * np.asarray(agree, np.float64)
+
+
+def _agreements(x: Array, w: Array, masses: Array) -> Array:
+    active = (x @ w.T > 0).astype(x.dtype)
+    # One after another: then no product is larger than that of one network.
+    return jax.lax.map(lambda row: (active * row) @ active.T, masses)
 
 
 def least_eigenvalue(

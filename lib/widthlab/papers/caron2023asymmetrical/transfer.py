@@ -24,7 +24,7 @@ from widthlab.runs.flows import solve
 
 State = Mapping[str, Float[AnyArray, " ..."]]
 
-HIDDEN = 64
+HIDDEN = 32
 """Units in each of a head's two hidden layers."""
 
 
@@ -120,28 +120,29 @@ def accuracy(
 
 
 def head_accuracies(
-    data: Sequence[Split], seeds: Sequence[int], steps: int, size: float = 1.0
-) -> list[float]:
-    """Return the test accuracies of heads, after steps of one size.
+    data: Sequence[Split],
+    seeds: Sequence[int],
+    times: Sequence[float],
+    size: float = 1.0,
+) -> Float[np.ndarray, "heads times"]:
+    """Return the test accuracies of heads at some times of their training.
 
     Args:
         data: features and targets of each.
         seeds: of their starts.
-        steps: how many.
+        times: steps times their size.
         size: of each step.
     """
     heads = [head_on(*pair) for pair in zip(data, seeds, strict=True)]
     found = solve(
         heads,
-        [steps * size],
+        np.asarray(times, float),
         method=Descent(size),
         observe=observe_head,
         dtype="float32",
     )
-    return [
-        float(accuracy(run.observed["tested"][-1], one.y_test))
-        for run, one in zip(found, data, strict=True)
-    ]
+    pairs = zip(found, data, strict=True)
+    return np.stack([accuracy(run.observed["tested"], d.y_test) for run, d in pairs])
 
 
 def ridge_accuracy(data: Split, penalty: float = 1e-3) -> float:
