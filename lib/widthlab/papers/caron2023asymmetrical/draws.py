@@ -35,46 +35,44 @@ CASES = tuple(_SCALINGS)
 class GramDraws(Computed):
     r"""Distances and eigenvalues of $\Theta$ at the start, for one data set.
 
-    Rows have the case, the width, the draw, `square` ($\|\Theta - \Theta^*\|_F^2$),
+    Rows have the case, the draw, `square` ($\|\Theta - \Theta^*\|_F^2$),
     `law` ($V \sum_j \lambda_j^2$), `least` and `least_uniform` ($\lambda_{\min}$ of
     $\Theta$, and of the matrix of equal masses and the same $w$), and `kappa`
     ($\lambda_{\min}(\Theta^*)$).
 
     Attributes:
-        widths: numbers of nodes.
-        draws: of $w$, for each width.
+        width: number of nodes.
+        draws: of $w$.
         seed: of the data and of all $w$.
     """
 
-    widths: tuple[int, ...]
+    width: int
     draws: int
     seed: int
 
     def run(self) -> Iterator[Mapping[str, Any]]:
-        """Return a row for each case, width and draw."""
+        """Return a row for each case and draw."""
         x = tasks.simulated(self.seed).x
         limit, variance = gram.limit_gram(x), gram.variance(x)
         kappa = float(gram.least_eigenvalue(limit))
-        for width in self.widths:
-            masses = np.stack([make(width) for make in _SCALINGS.values()])
-            law = variance * (masses**2).sum(axis=1)
-            rng = np.random.default_rng([self.seed, width, 3])
-            for draw in range(self.draws):
-                w = rng.standard_normal((width, x.shape[1]), np.float32)
-                found = gram.gram(x, w, masses)
-                square = ((found - limit) ** 2).sum(axis=(1, 2))
-                least = gram.least_eigenvalue(found)
-                for index, case in enumerate(CASES):
-                    yield {
-                        "case": case,
-                        "width": width,
-                        "draw": draw,
-                        "square": square[index],
-                        "law": law[index],
-                        "least": least[index],
-                        "least_uniform": least[0],
-                        "kappa": kappa,
-                    }
+        masses = np.stack([make(self.width) for make in _SCALINGS.values()])
+        law = variance * (masses**2).sum(axis=1)
+        rng = np.random.default_rng([self.seed, self.width, 3])
+        for draw in range(self.draws):
+            w = rng.standard_normal((self.width, x.shape[1]), np.float32)
+            found = gram.gram(x, w, masses)
+            square = ((found - limit) ** 2).sum(axis=(1, 2))
+            least = gram.least_eigenvalue(found)
+            for index, case in enumerate(CASES):
+                yield {
+                    "case": case,
+                    "draw": draw,
+                    "square": square[index],
+                    "law": law[index],
+                    "least": least[index],
+                    "least_uniform": least[0],
+                    "kappa": kappa,
+                }
 
 
 def shares() -> dict[str, float]:

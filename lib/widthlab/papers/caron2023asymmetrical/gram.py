@@ -48,9 +48,7 @@ def limit_gram(x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n n"]:
 
 
 def variance(x: Float[np.ndarray, "n d"]) -> float:
-    r"""Return $V$, so that the mean square of $\Theta - \Theta^*$ is
-    $V \sum_j \lambda_j^2$.
-    """
+    r"""Return $V$: the mean square of $\Theta - \Theta^*$ over $\sum_j \lambda_j^2$."""
     p = both_active(x)
     return float((inner_products(x) ** 2 * p * (1 - p)).sum())
 

@@ -15,6 +15,7 @@ $J = 0$ this is training with the frozen limit of the tangent kernel.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -104,11 +105,12 @@ def limit_of(network: Network, nodes: int = HEAD) -> Limit:
     kernel = network.masses[nodes:].sum() * (every @ x.T / dim) * agree
     readout = np.sqrt(network.masses[nodes:] / dim) * network.outer[nodes:, 0]
     rest = np.maximum(every @ np.asarray(network.inner[nodes:]).T, 0) @ readout
-    head = Network(
-        *(v[:nodes] for v in (network.inner, network.outer, network.masses)),
-        *(network.inputs, network.targets, network.tests, network.answers),
-        network.rates[:nodes],
-        network.steps,
+    head = dataclasses.replace(
+        network,
+        inner=network.inner[:nodes],
+        outer=network.outer[:nodes],
+        masses=network.masses[:nodes],
+        rates=network.rates[:nodes],
     )
     return Limit(head, kernel.astype(np.float32), rest.astype(np.float32))
 
@@ -128,19 +130,22 @@ def observe_limit(limit: Limit, state: State) -> Mapping[str, Array]:
     }
 
 
-def frozen_risk(
-    residual: Float[np.ndarray, " n"],
+def frozen_outputs(
+    start: Float[np.ndarray, " n"],
+    targets: Float[np.ndarray, " n"],
     gram: Float[np.ndarray, "n n"],
-    times: Float[np.ndarray, " times"],
-) -> Float[np.ndarray, " times"]:
-    r"""Return the risk under a kernel that stays what it is.
+    time: float,
+) -> Float[np.ndarray, " n"]:
+    r"""Return the outputs at a time under a kernel that stays what it is.
 
-    $$L(t) = \frac1n \sum_k c_k^2\, e^{-4 \mu_k t / n}$$
+    $$f(t) = y + e^{-2 \Theta t / n} (f(0) - y)$$
 
-    with the eigenvalues $\mu_k$ of the Gram matrix and the coordinates $c_k$ of the
-    residual at time 0 in its eigenvectors.
+    Args:
+        start: $f(0)$ at the training inputs.
+        targets: $y$.
+        gram: $\Theta$.
+        time: $t$.
     """
     values, vectors = np.linalg.eigh(np.asarray(gram, np.float64))
-    squares = (vectors.T @ residual) ** 2
-    decay = np.exp(-4 * np.multiply.outer(times, values) / len(values))
-    return decay @ squares / len(values)
+    decay = np.exp(-2 * values * time / len(values))
+    return targets + vectors @ (decay * (vectors.T @ (start - targets)))

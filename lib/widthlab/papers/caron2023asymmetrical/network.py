@@ -50,7 +50,9 @@ class Steps:
 
     first: float = attrs.field(converter=number(above=0))
     share: float = attrs.field(default=0.0, converter=number(least=0))
-    largest: float = attrs.field(default=np.inf, converter=number(above=0, infinite=True))
+    largest: float = attrs.field(
+        default=np.inf, converter=number(above=0, infinite=True)
+    )
 
     def until(self, times: Any) -> list[int]:
         """Return how many steps it takes to come to each of the times, or past it."""
@@ -68,9 +70,11 @@ class Steps:
         return np.array([self.first, self.share, self.largest], np.float32)
 
 
-def step_at(steps: Float[Array, " 3"], time: Float[Array, ""]) -> Float[Array, ""]:
+def step_at(
+    steps: Float[AnyArray, " 3"], time: Float[AnyArray, ""]
+) -> Float[Array, ""]:
     r"""Return $\eta(t)$."""
-    first, share, largest = steps
+    first, share, largest = jnp.asarray(steps)
     return jnp.minimum(jnp.maximum(first, share * time), largest)
 
 
@@ -112,11 +116,11 @@ class Network:
         """Return the weights at time 0."""
         return {"inner": jnp.asarray(self.inner), "time": jnp.zeros_like(self.steps[0])}
 
-    def _parts(self, inner: Array) -> tuple[Array, Array, Array]:
+    def _parts(self, inner: AnyArray) -> tuple[Array, Array, Array]:
         """Pre-activations, the scaled read-out, and the residual."""
-        z = self.inputs @ inner.T
+        z = jnp.asarray(self.inputs @ inner.T)
         readout = jnp.sqrt(self.masses / self.inputs.shape[1])[:, None] * self.outer
-        return z, readout, jnp.maximum(z, 0) @ readout - self.targets
+        return z, readout, jnp.asarray(jnp.maximum(z, 0) @ readout - self.targets)
 
     def loss(self, state: State) -> Float[Array, ""]:
         """Return the mean square error over training inputs and outputs."""
@@ -130,16 +134,18 @@ class Network:
         gradient = back.T @ self.inputs
         return {"inner": -step * self.rates[:, None] * gradient, "time": step}
 
-    def outputs(self, inner: Array, x: Array) -> Float[Array, "q k"]:
+    def outputs(
+        self, inner: Float[AnyArray, "m d"], x: Float[AnyArray, "q d"]
+    ) -> Float[Array, "q k"]:
         """Return the network's outputs at other inputs."""
         readout = jnp.sqrt(self.masses / x.shape[1])[:, None] * self.outer
-        return jnp.maximum(x @ inner.T, 0) @ readout
+        return jnp.asarray(jnp.maximum(x @ inner.T, 0) @ readout)
 
-    def gram(self, inner: Array) -> Float[Array, "n n"]:
+    def gram(self, inner: Float[AnyArray, "m d"]) -> Float[Array, "n n"]:
         r"""Return $\Theta$ at some weights."""
         active = (self.inputs @ inner.T > 0).astype(self.inputs.dtype)
         agree = (active * self.masses) @ active.T
-        return self.inputs @ self.inputs.T / self.inputs.shape[1] * agree
+        return jnp.asarray(self.inputs @ self.inputs.T / self.inputs.shape[1] * agree)
 
 
 def observe(net: Network, state: State) -> dict[str, Array]:
@@ -152,12 +158,13 @@ def observe(net: Network, state: State) -> dict[str, Array]:
     inner = state["inner"]
     scale = jnp.sqrt(net.masses)
     now, then = (
-        scale * jnp.maximum(net.inputs @ w.T, 0) for w in (inner, jnp.asarray(net.inner))
+        scale * jnp.maximum(net.inputs @ w.T, 0)
+        for w in (inner, jnp.asarray(net.inner))
     )
     tested = net.outputs(inner, net.tests)
     change = jnp.sqrt(jnp.sum(jnp.square(now - then)) / jnp.sum(jnp.square(then)))
     return {
-        "clock": state["time"],
+        "clock": jnp.asarray(state["time"]),
         "loss": net.loss(state),
         "test": jnp.mean(jnp.square(tested - net.answers)),
         "output": net.outputs(inner, net.inputs),
@@ -171,9 +178,9 @@ def observe(net: Network, state: State) -> dict[str, Array]:
 def observe_outputs(net: Network, state: State) -> dict[str, Array]:
     """Observe the risk and the outputs at test inputs, where more would be wasted."""
     return {
-        "clock": state["time"],
+        "clock": jnp.asarray(state["time"]),
         "loss": net.loss(state),
-        "tested": net.outputs(jnp.asarray(state["inner"]), net.tests),
+        "tested": net.outputs(state["inner"], net.tests),
     }
 
 

@@ -1,8 +1,8 @@
 r"""Dropping nodes from a network: smallest masses first, or in a random order.
 
-The authors drop nodes by their score $\lambda_j \sum_k a_{jk}^2$, smallest first, without
-rescaling or training again. For $\gamma = 1$ all scores are equal and the order is
-whatever a sort returns; here it is random, and that is said.
+The authors drop nodes by their score $\lambda_j \sum_k a_{jk}^2$, smallest first,
+without rescaling or training again. For $\gamma = 1$ all scores are equal and the
+order is whatever a sort returns; here it is random, and that is said.
 
 What a random order leaves is exact. With the contributions $g_j(x)$ of the nodes, $F =
 \sum_j g_j$, and a share $q$ of $m$ nodes dropped,

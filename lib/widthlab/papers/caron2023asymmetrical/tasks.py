@@ -96,5 +96,5 @@ def network(
     """
     w, a = start(len(masses), data.x.shape[1], data.y.shape[1], seed)
     given = np.ones_like(masses) if rates is None else rates
-    arrays = (w, a, masses, *data, given)
-    return Network(*(np.asarray(v, np.float32) for v in arrays), steps.numbers)
+    arrays = [np.asarray(v, np.float32) for v in (w, a, masses, *data, given)]
+    return Network(*arrays, steps=steps.numbers)

@@ -9,6 +9,7 @@ are: of order $m^{-1/2}$ for $\gamma = 1$. `standardised` takes that away.
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -53,11 +54,11 @@ class Head:
         """Return the start."""
         return jax.tree.map(jnp.asarray, dict(self.start))
 
-    def outputs(self, state: State, x: Array) -> Float[Array, "n c"]:
+    def outputs(self, state: State, x: Float[AnyArray, "n k"]) -> Float[Array, "n c"]:
         """Return the head's outputs."""
         for layer in (0, 1):
             x = jnp.maximum(x @ state[f"w{layer}"] + state[f"b{layer}"], 0)
-        return x @ state["w2"] + state["b2"]
+        return jnp.asarray(x @ state["w2"] + state["b2"])
 
     def loss(self, state: State) -> Float[Array, ""]:
         """Return the mean square error."""
@@ -78,7 +79,7 @@ def head_on(data: Split, seed: int, hidden: int = HIDDEN) -> Head:
     rng = np.random.default_rng([seed, 64])
     sizes = (data.x.shape[1], hidden, hidden, data.y.shape[1])
     start = {}
-    for layer, (fan_in, out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for layer, (fan_in, out) in enumerate(itertools.pairwise(sizes)):
         bound = fan_in**-0.5
         start[f"w{layer}"] = rng.uniform(-bound, bound, (fan_in, out))
         start[f"b{layer}"] = rng.uniform(-bound, bound, out)
