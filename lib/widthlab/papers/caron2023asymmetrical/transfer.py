@@ -117,7 +117,8 @@ def accuracy(
     outputs: Float[np.ndarray, "... q c"], answers: Float[np.ndarray, "q c"]
 ) -> Float[np.ndarray, " ..."]:
     """Return the share of inputs whose largest output is that of the right class."""
-    return (outputs.argmax(axis=-1) == answers.argmax(axis=-1)).mean(axis=-1)
+    right = outputs.argmax(axis=-1) == answers.argmax(axis=-1)
+    return np.asarray(right.mean(axis=-1))
 
 
 def head_accuracies(
@@ -153,8 +154,8 @@ def ridge_accuracy(data: Split, penalty: float = 1e-3) -> float:
     precision. It sees the scale of features only where $\rho$ matters.
     """
     x, y = (np.asarray(v, np.float64) for v in (data.x, data.y))
-    mean = x.mean(axis=0)
+    mean, level = x.mean(axis=0), y.mean(axis=0)
     x = x - mean
     gram = x.T @ x / len(x) + penalty * np.eye(x.shape[1])
-    weights = np.linalg.solve(gram, x.T @ (y - y.mean(axis=0)) / len(x))
-    return float(accuracy((data.x_test - mean) @ weights, data.y_test))
+    weights = np.linalg.solve(gram, x.T @ (y - level) / len(x))
+    return float(accuracy((data.x_test - mean) @ weights + level, data.y_test))
