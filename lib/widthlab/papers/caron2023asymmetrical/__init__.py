@@ -1,0 +1,1 @@
+"""What belongs to Caron et al. 2023 on asymmetrical node scaling."""
