@@ -37,17 +37,21 @@ class Potential:
         depth: $D$, at least 2.
         log_scale: $\log S = D \log \alpha$, natural.
         shape: $w_0$; a number for a uniform one.
+        offset: $z$ of the start, at depth 2: 0 where $\beta(0) = 0$.
     """
 
     depth: int = 2
     log_scale: float = 0.0
     shape: Float[AnyArray, " d"] | float = 1.0
+    offset: Float[AnyArray, " d"] | float = 0.0
 
     def __post_init__(self) -> None:
         if self.depth < 2:
             raise ValueError(f"depth is {self.depth}; the model has one from 2 up")
         if np.any(np.asarray(self.shape) <= 0):
             raise ValueError("shape has entries that are not positive; w_0 is positive")
+        if self.depth > 2 and np.any(np.asarray(self.offset)):
+            raise ValueError("only depth 2 may start at another predictor than 0")
 
     @property
     def wall(self) -> Numbers | float:
@@ -64,7 +68,8 @@ class Potential:
     def slope(self, z: Numbers) -> Numbers:
         r"""Return $d\beta / dz > 0$."""
         if self.depth == 2:
-            return sum(self._terms(z))
+            up, down = self._terms(z)
+            return up + down
         inner = np.asarray(self.shape) ** (self.depth - 2)
         logs = self._logs(inner * z)
         scale = self._log_factor + np.log(self._power * inner)
@@ -73,7 +78,8 @@ class Potential:
     def energy(self, z: Numbers) -> Numbers:
         r"""Return the integral of `predictor` from 0, $S w_0^2 H_D(w_0^{D-2} z)$."""
         if self.depth == 2:
-            return sum(self._terms(z)) - 2 * np.exp(self._log_factor)
+            up, down = self._terms(z)
+            return up + down - 2 * np.exp(self._log_factor)
         inner, p = np.asarray(self.shape) ** (self.depth - 2), self._power
         factor = np.exp(self._log_factor) / inner / (p - 1)
         # p - 1 is 2 / (D - 2): small for deep models, where differences would cancel.
@@ -85,7 +91,7 @@ class Potential:
         with np.errstate(divide="ignore"):
             log_size = np.log(np.abs(beta)) - self._log_factor
         if self.depth == 2:
-            return np.sign(beta) * _asinh_half_exp(log_size)
+            return np.sign(beta) * _asinh_half_exp(log_size) - self.offset
         inner = np.asarray(self.shape) ** (self.depth - 2)
         return np.sign(beta) * _invert(log_size, self._power) / inner
 
@@ -105,6 +111,7 @@ class Potential:
     def _terms(self, z: Numbers) -> tuple[Numbers, Numbers]:
         """Return $w_+^D$ and $w_-^D$, that is, both halves of the predictor."""
         if self.depth == 2:
+            z = z + self.offset
             return np.exp(self._log_factor + z), np.exp(self._log_factor - z)
         up, down = self._logs(np.asarray(self.shape) ** (self.depth - 2) * z)
         factor, p = self._log_factor, self._power
