@@ -7,7 +7,8 @@ it is one equation for each example,
 $$\dot\nu = -c_D (X \beta(\nu) - y), \qquad c_2 = 8, \quad
   c_D = 2 D (D - 2) \alpha^{D-2},$$
 
-with $\beta(\nu) = \beta(X^\top \nu)$ of `potentials`: mirror descent in continuous time.
+with $\beta(\nu) = \beta(X^\top \nu)$ of `potentials`: mirror descent in
+continuous time.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ def extrapolated(
         times: at which to look.
     """
     whole, half = (
-        descend(x, y, starts, depth=depth, step=h, times=times) for h in (step, step / 2)
+        descend(x, y, starts, depth=depth, step=h, times=times)
+        for h in (step, step / 2)
     )
     return whole, half, 2 * half - whole
 

@@ -1,8 +1,8 @@
 r"""Images at several scales of the start, with $f$ or $f - f(0)$ as the predictor.
 
 The set-up is Figure 6(c)'s made small: one hidden layer of ReLU units without biases,
-weights $N(0, 2/n_\mathrm{in})$ times $\alpha$, cross-entropy, stochastic gradient descent
-in batches.
+weights $N(0, 2/n_\mathrm{in})$ times $\alpha$, cross-entropy, stochastic gradient
+descent in batches.
 """
 
 from __future__ import annotations
@@ -46,7 +46,11 @@ class Trained(NamedTuple):
 def images(seed: int, train: int, test: int, name: str = "mnist-5k") -> Images:
     """Return the images of one replication: a subset that its seed chooses."""
     data = DataSpec(
-        name, n_train=train, n_test=test, targets="labels", subset_seed=seed,
+        name,
+        n_train=train,
+        n_test=test,
+        targets="labels",
+        subset_seed=seed,
         preprocess="raw01",
     ).load()
     rows = (data.x_train, data.y_train, data.x_test, data.y_test)
@@ -68,12 +72,12 @@ def train(
     data: Images,
     weights: list[Any],
     unbiased: Float[np.ndarray, " nets"],
+    rates: Float[np.ndarray, " nets"],
+    inner: Float[np.ndarray, " nets"],
     *,
-    rate: float,
     batch: int,
     epochs: int,
     seed: int,
-    last_layer: bool = False,
 ) -> Trained:
     """Train several networks on the same batches.
 
@@ -81,11 +85,11 @@ def train(
         data: images.
         weights: at the start, as `starts` returns them.
         unbiased: 1 for a network whose initial outputs are subtracted, else 0.
-        rate: learning rate.
+        rates: learning rates.
+        inner: 1 for a network whose hidden layer is trained, 0 for one whose is not.
         batch: images in a step.
         epochs: passes over the images.
         seed: of the order.
-        last_layer: whether the hidden layer stays as it is.
     """
     rng = np.random.default_rng([seed, 7])
     steps = len(data.x) // batch
@@ -96,9 +100,7 @@ def train(
         run = compiled(_train, jax.default_backend(), static=())
         found = run(
             [jnp.asarray(w) for w in weights],
-            jnp.asarray(unbiased, "float32"),
-            jnp.asarray(rate, "float32"),
-            jnp.asarray(0.0 if last_layer else 1.0, "float32"),
+            *(jnp.asarray(part, "float32") for part in (unbiased, rates, inner)),
             jnp.asarray(data.x, "float32"),
             jnp.asarray(data.labels, "int32"),
             jnp.asarray(data.test_x, "float32"),
@@ -114,31 +116,33 @@ def _logits(weights: list[Array], x: Array) -> Array:
 
 
 def _train(
-    weights: list[Array],
-    unbiased: Array,
-    rate: Array,
-    inner: Array,
-    *rest: Array,
+    weights: list[Array], unbiased: Array, rates: Array, inner: Array, *rest: Array
 ) -> Trained:
     x, labels, test_x, test_labels, order = rest
-    first = weights
-    at_start = unbiased[:, None, None] * _logits(first, x)
+    first, down_rates = weights, (rates * inner)[:, None, None]
+    out_rates, subtracted = rates[:, None, None], unbiased[:, None, None]
+
+    def outputs(weights: list[Array], x: Array) -> Array:
+        # The start is computed anew each time: kept, it would be as large as the data.
+        return _logits(weights, x) - subtracted * _logits(first, x)
 
     def loss(weights: list[Array], rows: Array) -> Array:
-        logits = _logits(weights, x[rows]) - at_start[:, rows]
-        picked = jax.nn.log_softmax(logits)[:, jnp.arange(len(rows)), labels[rows]]
+        logs = jax.nn.log_softmax(outputs(weights, x[rows]))
+        picked = logs[:, jnp.arange(len(rows)), labels[rows]]
         return -jnp.sum(jnp.mean(picked, axis=1))
 
     def step(weights: list[Array], rows: Array) -> tuple[list[Array], None]:
         down, out = jax.grad(loss)(weights, rows)
-        return [weights[0] - rate * inner * down, weights[1] - rate * out], None
+        return [weights[0] - down_rates * down, weights[1] - out_rates * out], None
 
     last, _ = jax.lax.scan(step, weights, order)
 
     def wrong(x: Array, labels: Array) -> Array:
-        subtracted = unbiased[:, None, None] * _logits(first, x)
-        guess = jnp.argmax(_logits(last, x) - subtracted, axis=2)
-        return jnp.mean((guess != labels).astype("float32"), axis=1)
+        def guess(one: Array) -> Array:
+            return jnp.argmax(outputs(last, one[None])[:, 0], axis=1)
+
+        guesses = jax.lax.map(guess, x, batch_size=500)
+        return jnp.mean((guesses != labels[:, None]).astype("float32"), axis=0)
 
     size = functools.partial(jnp.linalg.norm, axis=(1, 2))
     moved = size(last[0] - first[0]) / size(first[0])

@@ -129,8 +129,8 @@ def least_l1(
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, " d"]]:
     r"""Return the interpolator of least $\ell_1$ norm, with its certificate.
 
-    The certificate is $s = X^\top \mu$ with $|s_i| \le 1$, and $s_i$ the sign of $\beta_i$
-    where that is not 0.
+    The certificate is $s = X^\top \mu$ with $|s_i| \le 1$, and $s_i$ the sign of
+    $\beta_i$ where that is not 0.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     split: Any = linprog(
@@ -145,8 +145,8 @@ def least_l1(
 def excess_l1(beta: Float[AnyArray, " *scales d"], certificate: Any) -> Any:
     r"""Return $|\beta|_1 - |\beta_{\ell_1}|_1$ without cancellation.
 
-    It is $\sum_i |\beta_i| (1 - s_i \operatorname{sign} \beta_i)$, since $s$ is in the span
-    of the inputs and both interpolate.
+    It is $\sum_i |\beta_i| (1 - s_i \operatorname{sign} \beta_i)$, since $s$ is in the
+    span of the inputs and both interpolate.
     """
     gap = np.maximum(1 - np.asarray(certificate) * np.sign(beta), 0.0)
     gap = np.where(gap < 1e-9, 0.0, gap)  # what the linear program leaves of 0
@@ -185,10 +185,11 @@ def _damping(x: Any, y: Any, potential: Potential, nu: Any, move: Any, wrong: An
         share = min(1.0, _TO_THE_WALL * float(np.nanmin(room)))
         slope = float(wrong @ move)
         at_start = potential.energy(z)
+        noise = 1e-14 * float(np.abs(at_start).sum())  # of the difference below
         for _ in range(60):
             change = (potential.energy(z - share * dz) - at_start).sum()
             change += share * float(y @ move)
-            if change <= -1e-4 * share * slope + 1e-13 * abs(slope):
+            if change <= noise - 1e-4 * share * slope:
                 return share
             share /= 2
     return share

@@ -91,7 +91,9 @@ def follow(
     return jax.lax.while_loop(going, advance, start)
 
 
-def _step(jacobian: list[Array], weights: list[Array], left: Array, share: float) -> Any:
+def _step(
+    jacobian: list[Array], weights: list[Array], left: Array, share: float
+) -> Any:
     """Move along the flow of the linearised network as far as is allowed."""
     flat = [layer.reshape(len(left), -1) for layer in jacobian]
     grams = jnp.stack([layer @ layer.T for layer in flat])
@@ -120,7 +122,9 @@ def _step(jacobian: list[Array], weights: list[Array], left: Array, share: float
     ends = jnp.log(1e-6 / values[-1]), jnp.log(40 / values[0])
     low, _ = jax.lax.fori_loop(0, 40, halve, ends)
     g = vectors @ combination(low)
-    moves = [(g @ layer).reshape(w.shape) for layer, w in zip(flat, weights, strict=True)]
+    moves = [
+        (g @ layer).reshape(w.shape) for layer, w in zip(flat, weights, strict=True)
+    ]
     return [w - move for w, move in zip(weights, moves, strict=True)]
 
 

@@ -12,8 +12,8 @@ $$h_2(z) = 2 \sinh z, \qquad h_D(z) = (1 - z)^{-p} - (1 + z)^{-p}, \quad
 
 So a limit that interpolates minimises $\sum_i S\, q_D(\beta_i / S)$ with $q_D' =
 h_D^{-1}$. That, written with $H_D' = h_D$, is $q_D(b) = b u - H_D(u)$ at $u =
-h_D^{-1}(b)$. All is float64 and NumPy; $\log S$ is the argument, so that $S = 10^{-400}$
-is as good as any.
+h_D^{-1}(b)$. All is float64 and NumPy; $\log S$ is the argument, so that $S =
+10^{-400}$ is as good as any.
 """
 
 from __future__ import annotations

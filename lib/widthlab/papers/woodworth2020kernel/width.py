@@ -14,7 +14,6 @@ from jaxtyping import Float
 from widthlab.model import AnyArray
 from widthlab.papers.woodworth2020kernel.potentials import Potential
 
-_STEP = 0.3  # of the integrator, over the rate of the fastest mode
 _ENOUGH = 1e-4  # of the target: what is left of the observed residual
 
 Matrices = Float[np.ndarray, "cells n n"]
@@ -26,9 +25,9 @@ def diagonal_start(
 ) -> Potential:
     r"""Return the potential of $\beta_i = \sum_j U_{ij} V_{ij}$ at a finite width.
 
-    With $A_i = \frac12 \sum_j (U_{ij} + V_{ij})^2$ and $B_i$ the same of the differences,
-    the flow is $\beta_i = \frac12 (A_i e^{z_i} - B_i e^{-z_i})$: exact at every width,
-    also for a start that is not 0. $A_i$ and $B_i$ are $\alpha^2$ times independent
+    With $A_i = \frac12 \sum_j (U_{ij} + V_{ij})^2$ and $B_i$ the same of the
+    differences, the flow is $\beta_i = \frac12 (A_i e^{z_i} - B_i e^{-z_i})$: exact at
+    every width, also for a start that is not 0. $A_i$ and $B_i$ are $\alpha^2$ times independent
     $\chi^2_k$, so that $k$ costs nothing. As $k \to \infty$ at fixed $\alpha^2 k = 2
     \mu^2$ it is that of scale $\mu$ (Theorem 4).
 
@@ -70,20 +69,23 @@ def complete(
     starts: Matrices,
     target: Float[np.ndarray, "dim dim"],
     seen: Float[np.ndarray, "dim dim"],
+    *,
+    step: float = 0.2,
     most: int = 3000,
 ) -> tuple[Matrices, Float[np.ndarray, " cells"]]:
     r"""Return $U V^\top$ at the end of gradient flow on the seen entries of a target.
 
-    With $M = W W^\top$ and $S = \begin{pmatrix} 0 & R \\ R^\top & 0 \end{pmatrix}$ for the
-    residual $R$ on the seen entries, gradient flow of the sum of squares is $\dot M = -2
-    (S M + M S)$: a system of $(2d)^2$ numbers at any width. It is solved by the classical
-    Runge-Kutta method, each cell with steps of its own, until $10^{-4}$ of the target
-    are left: the rest would come in at the rate of the smallest eigenvalue of $M$.
+    With $M = W W^\top$ and $S = \begin{pmatrix} 0 & R \\ R^\top & 0 \end{pmatrix}$ for
+    the residual $R$ on the seen entries, gradient flow of the sum of squares is $\dot M
+    = -2 (S M + M S)$: a system of $(2d)^2$ numbers at any width. It is solved by the
+    classical Runge-Kutta method, each cell with steps of its own, until $10^{-4}$ of the
+    target are left: the rest would come in at the rate of the smallest eigenvalue of $M$.
 
     Args:
         starts: $M(0)$ of each cell.
         target: the matrix.
         seen: 1 where an entry is observed, else 0.
+        step: of the integrator, over the rate of the fastest mode.
         most: steps after which a cell ends, come what may.
 
     Returns:
@@ -92,10 +94,10 @@ def complete(
     dim, size = len(target), float(np.linalg.norm(target * seen))
     found, rests = np.empty((len(starts), dim, dim)), np.empty(len(starts))
     m, going = np.array(starts), np.arange(len(starts))
-    for step in range(most + 1):
+    for taken in range(most + 1):
         residual = seen * (m[:, :dim, dim:] - target)
         norm = np.sqrt((residual**2).sum(axis=(1, 2)))
-        done = (norm < _ENOUGH * size) | (step == most)
+        done = (norm < _ENOUGH * size) | (taken == most)
         if done.any():
             found[going[done]] = m[done, :dim, dim:]
             rests[going[done]] = norm[done] / size
@@ -103,11 +105,13 @@ def complete(
         if not len(going):
             break
         rate = np.abs(m).sum(axis=2).max(axis=1) + norm
-        m = _advance(m, target, seen, (_STEP / rate)[:, None, None])
+        m = _advance(m, target, seen, (step / rate)[:, None, None])
     return found, rests
 
 
-def _advance(m: Matrices, target: np.ndarray, seen: np.ndarray, h: np.ndarray) -> Matrices:
+def _advance(
+    m: Matrices, target: np.ndarray, seen: np.ndarray, h: np.ndarray
+) -> Matrices:
     one = _velocity(m, target, seen)
     two = _velocity(m + h / 2 * one, target, seen)
     three = _velocity(m + h / 2 * two, target, seen)
@@ -137,6 +141,7 @@ def least_nuclear(
     size = float(np.linalg.norm(target * seen))
     threshold = 0.1 * size
     state = target * seen
+    shrunk = state
     for _ in range(20_000):
         shrunk = _shrink(state, threshold)
         mirrored = 2 * shrunk - state
