@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from widthlab.compilation import compiled
 from widthlab.data import DataSpec
+from widthlab.model import AnyArray
 from widthlab.training.devices import precision
 
 
@@ -38,9 +39,9 @@ class Trained(NamedTuple):
         moved: relative change of the hidden layer's weights.
     """
 
-    error: Float[np.ndarray, " nets"]
-    train_error: Float[np.ndarray, " nets"]
-    moved: Float[np.ndarray, " nets"]
+    error: Float[AnyArray, " nets"]
+    train_error: Float[AnyArray, " nets"]
+    moved: Float[AnyArray, " nets"]
 
 
 def images(seed: int, train: int, test: int, name: str = "mnist-5k") -> Images:

@@ -66,7 +66,7 @@ def minimise(
     if near is None:
         near = x.T @ np.linalg.solve(x @ x.T, y)
     nu = _predicted(x, potential, np.asarray(near, float))
-    size, before = float(np.linalg.norm(y)), np.inf
+    size, left, before = float(np.linalg.norm(y)), np.inf, np.inf
     for step in range(_STEPS):
         z = x.T @ nu
         beta = potential.predictor(z)

@@ -29,8 +29,8 @@ class Completions(Computed):
 
     Rows are of three kinds: "cell", a cell of the figure; "limit", infinite width at
     some $\alpha^2 k$; "rate", a width at one of three $\alpha^2 k$, with its distance
-    to infinite width. What has "moved" is the norm of the change of the entries that are
-    not seen, over that of the target there; "law" is the same in the kernel regime,
+    to infinite width. What has "moved" is the norm of the change of the entries that
+    are not seen, over that of the target there; "law" is the same in the kernel regime,
     $|(Y_O Y_O^\top Y_O) / (6 (\alpha^2 k)^2)|$.
 
     Attributes:

@@ -73,7 +73,8 @@ class Potential:
         inner = np.asarray(self.shape) ** (self.depth - 2)
         logs = self._logs(inner * z)
         scale = self._log_factor + np.log(self._power * inner)
-        return sum(np.exp(scale - (self._power + 1) * log) for log in logs)
+        up, down = (np.exp(scale - (self._power + 1) * log) for log in logs)
+        return up + down
 
     def energy(self, z: Numbers) -> Numbers:
         r"""Return the integral of `predictor` from 0, $S w_0^2 H_D(w_0^{D-2} z)$."""

@@ -27,9 +27,9 @@ def diagonal_start(
 
     With $A_i = \frac12 \sum_j (U_{ij} + V_{ij})^2$ and $B_i$ the same of the
     differences, the flow is $\beta_i = \frac12 (A_i e^{z_i} - B_i e^{-z_i})$: exact at
-    every width, also for a start that is not 0. $A_i$ and $B_i$ are $\alpha^2$ times independent
-    $\chi^2_k$, so that $k$ costs nothing. As $k \to \infty$ at fixed $\alpha^2 k = 2
-    \mu^2$ it is that of scale $\mu$ (Theorem 4).
+    every width, also for a start that is not 0. $A_i$ and $B_i$ are $\alpha^2$ times
+    independent $\chi^2_k$, so that $k$ costs nothing. As $k \to \infty$ at fixed
+    $\alpha^2 k = 2 \mu^2$ it is that of scale $\mu$ (Theorem 4).
 
     Args:
         dim: of the inputs.
@@ -78,8 +78,9 @@ def complete(
     With $M = W W^\top$ and $S = \begin{pmatrix} 0 & R \\ R^\top & 0 \end{pmatrix}$ for
     the residual $R$ on the seen entries, gradient flow of the sum of squares is $\dot M
     = -2 (S M + M S)$: a system of $(2d)^2$ numbers at any width. It is solved by the
-    classical Runge-Kutta method, each cell with steps of its own, until $10^{-4}$ of the
-    target are left: the rest would come in at the rate of the smallest eigenvalue of $M$.
+    classical Runge-Kutta method, each cell with steps of its own, until $10^{-4}$ of
+    the target are left: the rest would come in at the rate of the smallest eigenvalue
+    of $M$.
 
     Args:
         starts: $M(0)$ of each cell.
