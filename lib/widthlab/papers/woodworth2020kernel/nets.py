@@ -245,7 +245,7 @@ class Digits(Computed):
     train: int = 1000
     test: int = 1000
     batch: int = 50
-    epochs: int = 20
+    epochs: int = 15
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield errors in tests and training, and the move of the hidden layer."""
