@@ -112,7 +112,7 @@ def _step(
         moved = jnp.einsum("i,lij,j->l", g, within, g)
         return jnp.any(moved > share**2 * sizes)
 
-    def halve(_: int, ends: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Any, ends: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = ends
         middle = (low + high) / 2
         far = too_far(middle)

@@ -19,13 +19,14 @@ h_D^{-1}(b)$. All is float64 and NumPy; $\log S$ is the argument, so that $S =
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from widthlab.model import AnyArray
 
-Numbers = Float[np.ndarray, " ..."]
+Numbers = Float[np.ndarray, " ..."] | float
 """An array of numbers, or one."""
 
 
@@ -54,18 +55,18 @@ class Potential:
             raise ValueError("only depth 2 may start at another predictor than 0")
 
     @property
-    def wall(self) -> Numbers | float:
+    def wall(self) -> Any:
         """Where $|z|$ must stay below: infinite for depth 2."""
         if self.depth == 2:
             return np.inf
         return 1 / np.asarray(self.shape) ** (self.depth - 2)
 
-    def predictor(self, z: Numbers) -> Numbers:
+    def predictor(self, z: Numbers) -> Any:
         r"""Return $\beta = S w_0^D h_D(w_0^{D-2} z)$."""
         up, down = self._terms(z)
         return up - down
 
-    def slope(self, z: Numbers) -> Numbers:
+    def slope(self, z: Numbers) -> Any:
         r"""Return $d\beta / dz > 0$."""
         if self.depth == 2:
             up, down = self._terms(z)
@@ -76,7 +77,7 @@ class Potential:
         up, down = (np.exp(scale - (self._power + 1) * log) for log in logs)
         return up + down
 
-    def energy(self, z: Numbers) -> Numbers:
+    def energy(self, z: Numbers) -> Any:
         r"""Return the integral of `predictor` from 0, $S w_0^2 H_D(w_0^{D-2} z)$."""
         if self.depth == 2:
             up, down = self._terms(z)
@@ -86,7 +87,7 @@ class Potential:
         # p - 1 is 2 / (D - 2): small for deep models, where differences would cancel.
         return factor * sum(np.expm1((1 - p) * log) for log in self._logs(inner * z))
 
-    def inverse(self, beta: Numbers) -> Numbers:
+    def inverse(self, beta: Numbers) -> Any:
         r"""Return $z$ with `predictor(z)` equal to $\beta$."""
         beta = np.asarray(beta, float)
         with np.errstate(divide="ignore"):
@@ -96,7 +97,7 @@ class Potential:
         inner = np.asarray(self.shape) ** (self.depth - 2)
         return np.sign(beta) * _invert(log_size, self._power) / inner
 
-    def value(self, beta: Numbers) -> Numbers:
+    def value(self, beta: Numbers) -> Any:
         r"""Return the potential itself, $S q_D(\beta / S)$ for a uniform shape."""
         z = self.inverse(beta)
         return beta * z - self.energy(z)
@@ -106,30 +107,30 @@ class Potential:
         return self.depth / (self.depth - 2)
 
     @property
-    def _log_factor(self) -> Numbers | float:
+    def _log_factor(self) -> Any:
         return self.log_scale + self.depth * np.log(self.shape)
 
-    def _terms(self, z: Numbers) -> tuple[Numbers, Numbers]:
+    def _terms(self, z: Numbers) -> tuple[Any, Any]:
         """Return $w_+^D$ and $w_-^D$, that is, both halves of the predictor."""
         if self.depth == 2:
-            z = z + self.offset
-            return np.exp(self._log_factor + z), np.exp(self._log_factor - z)
+            at: Any = z + self.offset
+            return np.exp(self._log_factor + at), np.exp(self._log_factor - at)
         up, down = self._logs(np.asarray(self.shape) ** (self.depth - 2) * z)
         factor, p = self._log_factor, self._power
         return np.exp(factor - p * up), np.exp(factor - p * down)
 
     @staticmethod
-    def _logs(z: Numbers) -> tuple[Numbers, Numbers]:
+    def _logs(z: Numbers) -> tuple[Any, Any]:
         return np.log1p(-z), np.log1p(z)
 
 
-def _asinh_half_exp(log_size: Numbers) -> Numbers:
+def _asinh_half_exp(log_size: Numbers) -> Any:
     r"""Return $\mathrm{asinh}(e^l / 2)$, where $e^l$ may overflow."""
     small = np.arcsinh(np.exp(np.minimum(log_size, 40.0)) / 2)
     return np.where(log_size > 40.0, log_size, small)
 
 
-def _invert(log_size: Numbers, p: float) -> Numbers:
+def _invert(log_size: Numbers, p: float) -> Any:
     r"""Return $u$ in $[0, 1)$ with $(1-u)^{-p} - (1+u)^{-p} = e^l$, by Newton's method.
 
     In $t = -\log(1 - u)$ and the logarithm of the equation, which is concave and nearly
@@ -152,11 +153,11 @@ def _invert(log_size: Numbers, p: float) -> Numbers:
     return np.where(np.isfinite(log_size), -np.expm1(-t), 0.0)
 
 
-def _log_h(t: Numbers, u: Numbers, p: float) -> Numbers:
+def _log_h(t: Numbers, u: Numbers, p: float) -> Any:
     """Return log h at u = 1 - exp(-t)."""
     return p * t + np.log(-np.expm1(-p * (np.log1p(u) + t)))
 
 
-def _log_h_slope(rise: Numbers, u: Numbers, p: float) -> Numbers:
+def _log_h_slope(rise: Numbers, u: Numbers, p: float) -> Any:
     """Return its derivative in t, with rise = p log((1 + u) / (1 - u))."""
     return p + p * (1 + (1 - u) / (1 + u)) / np.expm1(rise)

@@ -73,9 +73,7 @@ class Sparse:
         return float(np.sqrt(2 * n * (d - n) / (d**2 * (d + 2))))
 
 
-def error(
-    beta: Float[np.ndarray, " *scales d"], truth: Float[np.ndarray, " d"]
-) -> Float[np.ndarray, "*scales"]:
+def error(beta: Float[np.ndarray, " *scales d"], truth: Float[np.ndarray, " d"]) -> Any:
     r"""Return the population error $|\beta - \beta^*|^2$."""
     return ((beta - truth) ** 2).sum(axis=-1)
 

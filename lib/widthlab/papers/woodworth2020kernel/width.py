@@ -7,6 +7,7 @@ start (Woodworth et al. 2020, Section 6).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -72,7 +73,7 @@ def complete(
     *,
     step: float = 0.2,
     most: int = 3000,
-) -> tuple[Matrices, Float[np.ndarray, " cells"]]:
+) -> tuple[Float[np.ndarray, "cells dim dim"], Float[np.ndarray, " cells"]]:
     r"""Return $U V^\top$ at the end of gradient flow on the seen entries of a target.
 
     With $M = W W^\top$ and $S = \begin{pmatrix} 0 & R \\ R^\top & 0 \end{pmatrix}$ for
@@ -158,6 +159,6 @@ def _shrink(matrix: np.ndarray, threshold: float) -> np.ndarray:
     return (left * np.maximum(values - threshold, 0.0)) @ right
 
 
-def nuclear(matrix: Float[AnyArray, "*cells dim dim"]) -> Float[np.ndarray, "*cells"]:
+def nuclear(matrix: Float[AnyArray, "*cells dim dim"]) -> Any:
     """Return the sum of singular values."""
     return np.linalg.svd(np.asarray(matrix), compute_uv=False).sum(axis=-1)
