@@ -1,0 +1,1 @@
+"""Kernel and rich regimes in overparametrized models (Woodworth et al. 2020)."""
