@@ -40,7 +40,7 @@ help:
 	@echo "  make format      let ruff rewrite the code in the house style"
 	@echo "  make execute     authors: re-execute the chapters in place from their .md files,"
 	@echo "                   write results/claims.json (CHAPTER=01-... for one)"
-	@echo "  make chapter     authors: begin a chapter from the template (NAME=06-my-paper;"
+	@echo "  make chapter     authors: begin a chapter from the template (NAME=08-my-paper;"
 	@echo "                   TITLE=\"...\" PAPER=key-in-references.bib; see library/tutorial.md)"
 	@echo "  make stability   authors: run chapters with other seeds, and with starts moved by"
 	@echo "                   rounding; writes results/stability.json (CHAPTER=01-... for one;"
@@ -117,7 +117,7 @@ bench: $(STAMP)
 	@$(PY) benchmarks/run.py $(if $(AGAIN),--again)
 
 chapter: $(STAMP)
-	@test -n "$(NAME)" || { echo "Which name? make chapter NAME=06-my-paper, say."; exit 2; }
+	@test -n "$(NAME)" || { echo "Which name? make chapter NAME=08-my-paper, say."; exit 2; }
 	@$(BOOK) new "$(NAME)" $(if $(TITLE),--title "$(TITLE)") $(if $(PAPER),--paper "$(PAPER)")
 
 map: $(STAMP)

@@ -99,8 +99,9 @@ def test_the_books_own_contents_take_a_chapter(book):
     new_chapter(book, f"{number:02d}-my-paper")
     after = yaml.safe_load((book / "_toc.yml").read_text())
     added = {"file": f"chapters/{number:02d}-my-paper"}
-    assert after["parts"][0]["chapters"] == [*before["parts"][0]["chapters"], added]
-    assert after["parts"][1:] == before["parts"][1:]
+    last = next(part for part in before["parts"] if "Part II" in part["caption"])
+    last["chapters"].append(added)
+    assert after == before
 
 
 def test_title_paper_and_claims_have_defaults(book):
