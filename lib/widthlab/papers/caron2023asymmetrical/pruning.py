@@ -29,7 +29,7 @@ def contributions(
 ) -> tuple[Float[np.ndarray, "q m"], Float[np.ndarray, "m k"]]:
     r"""Return features $\mathrm{relu}(w_j \cdot x)$ and what each adds to the outputs.
 
-    Node $j$ contributes $g_j = $ feature $\times$ row $j$ of the second.
+    Node $j$ contributes $g_j$, its feature times row $j$ of the second.
     """
     features = np.maximum(x @ inner.T, 0)
     return features, np.sqrt(masses / x.shape[1])[:, None] * outer
