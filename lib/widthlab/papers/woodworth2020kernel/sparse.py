@@ -1,7 +1,8 @@
 r"""Sparse regression: what the linear models are trained on, and how well they do.
 
-$x \sim N(0, I_d)$, $y = \beta^* \cdot x + $ noise of variance 0.01, and $\beta^*$ with
-$r$ entries $1/\sqrt r$ (Woodworth et al. 2020, Section 4). $d$, $N$ and $r$ are ours.
+$x \sim N(0, I_d)$ and $y = \beta^* \cdot x + \xi$ with noise $\xi$ of variance 0.01,
+where $\beta^*$ has $r$ entries $1/\sqrt r$ (Woodworth et al. 2020, Section 4). $d$, $N$
+and $r$ are ours.
 """
 
 from __future__ import annotations
