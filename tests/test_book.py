@@ -398,6 +398,18 @@ def test_progress_without_records_counts_cells():
     assert second == "one | cell 2/2 | b | 50 % in 00:04, 00:04 left"
 
 
+def test_what_a_cell_prints_is_one_output(tmp_path):
+    slowly = """
+import time
+for word in "ab":
+    print(word, flush=True)
+    time.sleep(0.3)
+"""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(slowly)])
+    run_notebook(notebook, folder=tmp_path, env=kernel_environment(ROOT, tmp_path))
+    assert [output.text for output in notebook.cells[0].outputs] == ["a\nb\n"]
+
+
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.name)
 def test_no_cell_is_longer_than_a_screen(chapter):
     lines = {

@@ -112,7 +112,10 @@ def run_notebook(
         DeadKernelError,
     )
 
-    client = nbclient.NotebookClient(notebook, timeout=timeout, record_timing=False)
+    # In how many pieces a cell prints is a matter of its load.
+    client = nbclient.NotebookClient(
+        notebook, timeout=timeout, record_timing=False, coalesce_streams=True
+    )
     client.km = _kernel_of_this_python()
     began = datetime.now(UTC).isoformat(timespec="seconds")
     seconds, answer = [], ""
