@@ -1,0 +1,31 @@
+r"""A Flax model of one's own under a parametrization: scaled, checked, transferred.
+
+Which axes of a model grow is found by evaluating it at several widths without numbers,
+what each parameter does follows from its layer, and what its initialiser does is
+measured. From these and a table of exponents come two factors a parameter, on its
+initial values and on its learning rate, and nothing else of the model changes.
+"""
+
+from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.fans import Fan
+from widthlab.scaling.laws import Law, Sizes, measure
+from widthlab.scaling.plan import Plan, Row, plan
+from widthlab.scaling.rules import RULES
+from widthlab.scaling.scaled import Scaled, parametrize, start
+from widthlab.scaling.tied import Multiplier
+
+__all__ = [
+    "RULES",
+    "Fan",
+    "Law",
+    "Multiplier",
+    "Plan",
+    "Row",
+    "Scaled",
+    "ScalingError",
+    "Sizes",
+    "measure",
+    "parametrize",
+    "plan",
+    "start",
+]
