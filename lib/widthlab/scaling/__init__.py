@@ -6,6 +6,7 @@ measured. From these and a table of exponents come two factors a parameter, on i
 initial values and on its learning rate, and nothing else of the model changes.
 """
 
+from widthlab.scaling.check import CoordinateCheck, coordinate_check
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Law, Sizes, measure
@@ -16,6 +17,7 @@ from widthlab.scaling.tied import Multiplier
 
 __all__ = [
     "RULES",
+    "CoordinateCheck",
     "Fan",
     "Law",
     "Multiplier",
@@ -24,6 +26,7 @@ __all__ = [
     "Scaled",
     "ScalingError",
     "Sizes",
+    "coordinate_check",
     "measure",
     "parametrize",
     "plan",

@@ -33,10 +33,11 @@ MANY = 128
 
 _WIDER = 4
 
-_QUICK = {
+QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
+"""How what runs once is compiled."""
 
 _SURE = 0.05
 """Standard error up to which an exponent is told from the half next to it."""
@@ -165,7 +166,7 @@ def log_sizes(
     keys = jax.random.split(jax.random.key(0), seeds)
     lowered = jax.jit(jax.vmap(one)).lower(keys)
     # It runs once: what a compiler would take to make it fast is longer.
-    sizes = lowered.compile(compiler_options=_QUICK)(keys)
+    sizes = lowered.compile(compiler_options=QUICK)(keys)
     model = nnx.eval_shape(lambda: build(width, nnx.Rngs(0)))
     names = dict(parameters(model)) if paths is None else paths
     with np.errstate(divide="ignore"):

@@ -1,0 +1,166 @@
+"""What each submodule of a model puts out, before and after some steps of training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from widthlab.scaling.laws import QUICK
+from widthlab.scaling.plan import Plan
+from widthlab.scaling.scaled import scale_updates, start
+from widthlab.scaling.survey import Build, Path, parameters
+
+Loss = Callable[[Any, Any], Any]
+"""`loss(model, batch)`, a number."""
+
+MODEL = "model"
+"""What the output of the whole model is called."""
+
+
+class Activity(NamedTuple):
+    """Root mean squares by module: at the start, and of what training changes.
+
+    Attributes:
+        start: of each output with the model's own initial values.
+        change: of how each output moves, the read-out starting at zero.
+        loss: after training.
+    """
+
+    start: dict[str, Any]
+    change: dict[str, Any]
+    loss: Any
+
+
+def measure_activity(
+    build: Build,
+    made: Plan,
+    tx: optax.GradientTransformation,
+    batch: Any,
+    loss: Loss,
+    steps: int,
+    keys: Any,
+) -> Activity:
+    """Train models of one width, one for each key, and return what their parts do.
+
+    One program: keys are vectorised, steps are a loop, and so are the three forward
+    passes (as the model starts, with a silent read-out, and after training).
+    """
+    optimizer = scale_updates(tx, made)
+
+    def begin(key: Any) -> Any:
+        model = start(build, made, nnx.Rngs(key))
+        own = _values(model)
+        silence(model, made)
+        return own, _values(model)
+
+    def one(own: Any, silent: Any) -> Activity:
+        model = nnx.merge(graph, *silent)
+        losses = train(model, optimizer, lambda step: batch, loss, steps)
+        three = jax.tree.map(lambda *x: jnp.stack(x), own, silent, _values(model))
+        seen = jax.lax.map(
+            lambda values: outputs(nnx.merge(graph, *values), batch, loss), three
+        )
+        return Activity(
+            {name: _rms(value[0]) for name, value in seen.items()},
+            {name: _rms(value[2] - value[1]) for name, value in seen.items()},
+            losses[-1],
+        )
+
+    graph = nnx.graphdef(abstract_start(build, made))
+    # Drawing is compiled by itself, and quickly: it takes longer than training else.
+    drawn = jax.jit(jax.vmap(begin)).lower(keys).compile(compiler_options=QUICK)(keys)
+    return jax.jit(jax.vmap(one))(*drawn)
+
+
+def abstract_start(build: Build, made: Plan) -> Any:
+    """Return a scaled model without numbers."""
+    return nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0)))
+
+
+def _values(model: nnx.Module) -> Any:
+    _, params, rest = nnx.split(model, nnx.Param, ...)
+    return nnx.as_pure(params), nnx.as_pure(rest)
+
+
+def silence(model: nnx.Module, made: Plan) -> None:
+    r"""Let the read-out start at zero.
+
+    What it starts with is noise of order $n^{-1/2}$ in μP, which hides the exponent of
+    its change. Only where it is a layer of its own: an adapter (`LoRA`) would never
+    start, since its other half is zero already.
+    """
+    rows = made.by_path
+    for path, variable in parameters(model):
+        row = rows[path]
+        if row.role == "output" and not isinstance(row.tensor.owner, nnx.LoRA):
+            variable[...] = jnp.zeros_like(variable[...])
+
+
+def train(
+    model: nnx.Module,
+    optimizer: optax.GradientTransformationExtraArgs,
+    batch_of: Callable[[Any], Any],
+    loss: Loss,
+    steps: int,
+) -> Any:
+    """Train a model in place, by a loop that is compiled once; return the losses."""
+    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    values = nnx.as_pure(params)
+    others = nnx.as_pure(rest)
+
+    def step(carry: Any, number: Any) -> Any:
+        values, others, state = carry
+
+        def of(values: Any) -> Any:
+            here = nnx.merge(graph, values, others)
+            found = loss(here, batch_of(number))
+            return found, nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param)))
+
+        (found, others), gradients = jax.value_and_grad(of, has_aux=True)(values)
+        updates, state = optimizer.update(gradients, state, values)
+        return (optax.apply_updates(values, updates), others, state), found
+
+    carry = (values, others, optimizer.init(values))
+    (values, others, _), losses = jax.lax.scan(step, carry, jnp.arange(steps))
+    nnx.update(model, values)
+    nnx.update(model, others)
+    return losses
+
+
+def outputs(model: nnx.Module, batch: Any, loss: Loss) -> dict[str, Any]:
+    """Return the output of each submodule by its path, and what the model sows.
+
+    A module that runs several times has several, stacked; what is no array of
+    floating-point numbers is left out.
+    """
+
+    def run(model: Any) -> Any:
+        return loss(model, batch)
+
+    forward = nnx.capture(run, nnx.Intermediate, method_outputs=nnx.Intermediate)
+    _, sown = forward(model)
+    found: dict[str, Any] = {}
+    for path, variable in nnx.to_flat_state(sown):
+        for place, leaf in enumerate(_floats(variable.get_value())):
+            name = _name(path)
+            found[name if not place else f"{name}[{place}]"] = leaf
+    return found
+
+
+def _floats(value: Any) -> list[Any]:
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(value)]
+    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+
+def _name(path: Path) -> str:
+    parts = path[:-1] if path[-1] == "__call__" else path
+    return ".".join(map(str, parts)) or MODEL
+
+
+def _rms(value: Any) -> Any:
+    return jnp.sqrt(jnp.mean(jnp.square(value.astype(jnp.float32))))
