@@ -14,6 +14,7 @@ from widthlab.scaling.plan import Plan, Row, plan
 from widthlab.scaling.rules import RULES
 from widthlab.scaling.scaled import Scaled, parametrize, start
 from widthlab.scaling.tied import Multiplier
+from widthlab.scaling.transfer import Transfer, transfer
 
 __all__ = [
     "RULES",
@@ -26,9 +27,11 @@ __all__ = [
     "Scaled",
     "ScalingError",
     "Sizes",
+    "Transfer",
     "coordinate_check",
     "measure",
     "parametrize",
     "plan",
     "start",
+    "transfer",
 ]

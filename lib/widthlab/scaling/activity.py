@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from widthlab.scaling.laws import QUICK
 from widthlab.scaling.plan import Plan
-from widthlab.scaling.scaled import scale_updates, start
+from widthlab.scaling.scaled import Numbers, scale_updates, start
 from widthlab.scaling.survey import Build, Path, parameters
 
 Loss = Callable[[Any, Any], Any]
@@ -38,28 +39,47 @@ class Activity(NamedTuple):
 
 def measure_activity(
     build: Build,
-    made: Plan,
+    plans: Sequence[Plan],
     tx: optax.GradientTransformation,
     batch: Any,
     loss: Loss,
     steps: int,
     keys: Any,
+    together: int,
+    read_outs: Collection[str],
 ) -> Activity:
-    """Train models of one width, one for each key, and return what their parts do.
+    """Train models of one width, one for each plan and key; return what they do.
 
-    One program: keys are vectorised, steps are a loop, and so are the three forward
-    passes (as the model starts, with a silent read-out, and after training).
+    One program for all: plans and keys are vectorised, steps are a loop, and so are the
+    three forward passes (as the model starts, with a silent read-out, and after
+    training).
+
+    Returns:
+        Arrays of shape (plans, keys).
     """
-    optimizer = scale_updates(tx, made)
+    made = plans[0]
+    graph = nnx.graphdef(_abstract(build, made))
+    paths = [row.tensor.path for row in made.rows]
+    factors = _factors(plans)
 
-    def begin(key: Any) -> Any:
-        model = start(build, made, nnx.Rngs(key))
+    def numbers(given: Any) -> Numbers:
+        init, lr, multipliers = given
+        return Numbers(
+            dict(zip(paths, init, strict=True)),
+            dict(zip(paths, lr, strict=True)),
+            multipliers,
+        )
+
+    def begin(given: Any, key: Any) -> Any:
+        model = start(build, made, nnx.Rngs(key), numbers(given))
         own = _values(model)
-        silence(model, made)
+        silence(model, made, read_outs)
         return own, _values(model)
 
-    def one(own: Any, silent: Any) -> Activity:
+    def one(given: Any, begun: Any) -> Activity:
+        own, silent = begun
         model = nnx.merge(graph, *silent)
+        optimizer = scale_updates(tx, made, numbers=numbers(given))
         losses = train(model, optimizer, lambda step: batch, loss, steps)
         three = jax.tree.map(lambda *x: jnp.stack(x), own, silent, _values(model))
         seen = jax.lax.map(
@@ -71,13 +91,40 @@ def measure_activity(
             losses[-1],
         )
 
-    graph = nnx.graphdef(abstract_start(build, made))
     # Drawing is compiled by itself, and quickly: it takes longer than training else.
-    drawn = jax.jit(jax.vmap(begin)).lower(keys).compile(compiler_options=QUICK)(keys)
-    return jax.jit(jax.vmap(one))(*drawn)
+    draw = jax.jit(jax.vmap(jax.vmap(begin, (None, 0)), (0, None)))
+    work = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
+    parts, compiled = [], None
+    for keys_here in _chunks(keys, together):
+        if compiled is None:
+            compiled = draw.lower(factors, keys_here).compile(compiler_options=QUICK)
+        active = work(factors, compiled(factors, keys_here))
+        parts.append(jax.tree.map(np.asarray, active))
+    joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
+    return jax.tree.map(lambda x: x[:, : len(keys)], joined)
 
 
-def abstract_start(build: Build, made: Plan) -> Any:
+def _chunks(keys: Any, together: int) -> list[Any]:
+    """Keys in parts of equal length, the last filled up with the last one again."""
+    size = min(together, len(keys))
+    count = -(-len(keys) // size)
+    places = np.minimum(np.arange(count * size), len(keys) - 1)
+    return [keys[part] for part in places.reshape(count, size)]
+
+
+def _factors(plans: Sequence[Plan]) -> Any:
+    """All numbers of several plans, with the plans in front."""
+    init, lr = (
+        list(
+            np.array([[getattr(r, name) for r in p.rows] for p in plans], np.float32).T
+        )
+        for name in ("init", "lr")
+    )
+    names = plans[0].multipliers
+    return init, lr, {n: np.float32([p.multipliers[n] for p in plans]) for n in names}
+
+
+def _abstract(build: Build, made: Plan) -> Any:
     """Return a scaled model without numbers."""
     return nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0)))
 
@@ -87,17 +134,17 @@ def _values(model: nnx.Module) -> Any:
     return nnx.as_pure(params), nnx.as_pure(rest)
 
 
-def silence(model: nnx.Module, made: Plan) -> None:
+def silence(model: nnx.Module, made: Plan, read_outs: Collection[str]) -> None:
     r"""Let the read-out start at zero.
 
     What it starts with is noise of order $n^{-1/2}$ in μP, which hides the exponent of
-    its change. Only where it is a layer of its own: an adapter (`LoRA`) would never
-    start, since its other half is zero already.
+    its change. Only layers that return what the model does: one of constant width
+    inside it, or an adapter whose other half is zero, would stop all training.
     """
     rows = made.by_path
     for path, variable in parameters(model):
-        row = rows[path]
-        if row.role == "output" and not isinstance(row.tensor.owner, nnx.LoRA):
+        layer = ".".join(map(str, path[:-1]))
+        if rows[path].tensor.growing(rows[path].fan.inputs) and layer in read_outs:
             variable[...] = jnp.zeros_like(variable[...])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -10,10 +10,10 @@ import optax
 from flax import nnx
 
 from widthlab.parametrization import Parametrization, get
-from widthlab.scaling.activity import MODEL, Loss, measure_activity, outputs
+from widthlab.scaling.activity import MODEL, Activity, Loss, measure_activity, outputs
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.judge import Signal, judge, judgements_table, verdict_of
-from widthlab.scaling.laws import Sizes, measure
+from widthlab.scaling.laws import measure
 from widthlab.scaling.plan import Roles, plan
 from widthlab.scaling.survey import Build
 
@@ -54,7 +54,7 @@ class CoordinateCheck(NamedTuple):
 
     @property
     def wrong(self) -> str | None:
-        """The module in which the fault is, as far as can be told; None if there is none.
+        """The module in which the fault is, as far as can be told; None without one.
 
         Of the innermost modules that fail, the first to run whose start is wrong; if
         all starts are right, the first whose change is.
@@ -109,6 +109,7 @@ def coordinate_check(
     control: str | None = "sp",
     undecided: Sequence[str] = ("scores",),
     margin: float = MARGIN,
+    together: int = 8,
 ) -> CoordinateCheck:
     r"""Train a model at several widths for a few steps, and judge each module's output.
 
@@ -138,6 +139,7 @@ def coordinate_check(
         control: a table that must fail; None for none.
         undecided: outputs in whose name one of these words is are not judged.
         margin: tolerance of a slope.
+        together: seeds that are trained at a time, as far as memory goes.
 
     Raises:
         ScalingError: the model cannot be scaled, or nothing is predicted.
@@ -153,20 +155,27 @@ def coordinate_check(
     base = min(widths) if base_width is None else base_width
     tx = optax.adam(3e-3) if tx is None else tx
     numbers = range(seeds) if isinstance(seeds, int) else seeds
-    setting = _Setting(build, batch, loss, optimizer, tx, steps, tuple(numbers))
-    sizes = measure(build, base)
+    setting = _Setting(
+        build, batch, loss, optimizer, tx, steps, tuple(numbers), together, set()
+    )
     arms = [table, *([get(control)] if control else [])]
-    frames = [_arm(setting, arm, widths, base, sizes, roles, tied) for arm in arms]
     signals = _signals(setting, widths)
+    setting.read_outs.update(s.name for s in signals if s.read_out and not s.grows)
+    frame, tied = _measured(setting, arms, widths, base, roles, tied)
     judged = [
-        judge(frame, signals, table.name, undecided, margin, tied=_ties(frame))
-        for frame in frames
+        judge(
+            frame[frame["parametrization"] == arm.name],
+            signals,
+            table.name,
+            undecided,
+            margin,
+            tied=tied,
+        )
+        for arm in arms
     ]
-    import pandas as pd
-
     label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
     return CoordinateCheck(
-        pd.concat(frames, ignore_index=True),
+        frame,
         judged[0],
         judged[1] if control else (),
         f"{label}, {len(numbers)} seeds, {steps} steps",
@@ -181,57 +190,64 @@ class _Setting(NamedTuple):
     tx: optax.GradientTransformation
     steps: int
     seeds: tuple[int, ...]
+    together: int
+    read_outs: set[str]
 
 
-def _arm(
+def _measured(
     setting: _Setting,
-    table: Parametrization,
+    arms: Sequence[Parametrization],
     widths: Sequence[int],
     base: int,
-    sizes: Sizes,
     roles: Roles | None,
     tied: bool | None,
-) -> pd.DataFrame:
-    """Measure all widths under one table."""
+) -> tuple[pd.DataFrame, bool]:
+    """Measure all widths under several tables; also whether an embedding is tied."""
     import pandas as pd
 
     keys = jax.vmap(jax.random.key)(jax.numpy.asarray(setting.seeds))
-    rows: list[Mapping[str, Any]] = []
+    sizes = measure(setting.build, base)
+    frames, found = list[pd.DataFrame](), False
     for width in widths:
-        made = plan(
-            setting.build,
-            table,
-            width=width,
-            base_width=base,
-            optimizer=setting.optimizer,
-            roles=roles,
-            tied=tied,
-            sizes=sizes,
-        )
-        found = measure_activity(
-            setting.build, made, setting.tx, setting.batch, setting.loss,
-            setting.steps, keys,
+        plans = [
+            plan(
+                setting.build,
+                arm,
+                width=width,
+                base_width=base,
+                optimizer=setting.optimizer,
+                roles=roles,
+                tied=tied,
+                sizes=sizes,
+            )
+            for arm in arms
+        ]
+        active = measure_activity(
+            setting.build, plans, setting.tx, setting.batch, setting.loss,
+            setting.steps, keys, setting.together,
+            setting.read_outs,
         )  # fmt: skip
-        for quantity, values in (("start", found.start), ("change", found.change)):
-            for module, by_seed in values.items():
-                rows += [
-                    {
-                        "parametrization": table.name,
-                        "module": module,
-                        "width": width,
-                        "seed": seed,
-                        "quantity": quantity,
-                        "value": float(value),
-                    }
-                    for seed, value in zip(setting.seeds, by_seed, strict=True)
-                ]
-    frame = pd.DataFrame(rows)
-    frame.attrs["tied"] = bool(made.multipliers)  # type: ignore[possibly-undefined]
-    return frame
+        found = bool(plans[0].multipliers)
+        frames.append(_rows(active, [arm.name for arm in arms], width, setting.seeds))
+    return pd.concat(frames, ignore_index=True), found
 
 
-def _ties(frame: pd.DataFrame) -> bool:
-    return frame.attrs["tied"]
+def _rows(
+    active: Activity, arms: Sequence[str], width: int, seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Table of what was measured at one width: a row an arm, seed, module, quantity."""
+    import numpy as np
+    import pandas as pd
+
+    columns = ["parametrization", "seed"]
+    index = pd.MultiIndex.from_product([arms, seeds], names=columns)
+    parts = []
+    for quantity, values in (("start", active.start), ("change", active.change)):
+        flat = {module: np.asarray(v).ravel() for module, v in values.items()}
+        wide = pd.DataFrame(flat, index=index).reset_index()
+        long = wide.melt(columns, var_name="module")
+        parts.append(long.assign(width=width, quantity=quantity))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _signals(setting: _Setting, widths: Sequence[int]) -> list[Signal]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from widthlab.parametrization import Parametrization
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.plan import Plan, Roles, plan
 from widthlab.scaling.rules import rule_of
-from widthlab.scaling.survey import Build, Width, parameters, path_of
+from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
 from widthlab.scaling.tied import Multiplier
 
 _STATES = {
@@ -151,26 +152,53 @@ def parametrize(
     return Scaled(start(build, made, rngs), made)
 
 
-def start(build: Build, made: Plan, rngs: nnx.Rngs) -> Any:
+class Numbers(NamedTuple):
+    """The factors of a plan, by path and by name; they may be traced.
+
+    Attributes:
+        init: on initial values.
+        lr: on learning rates.
+        multipliers: of each `Multiplier`.
+    """
+
+    init: Mapping[Path, Any]
+    lr: Mapping[Path, Any]
+    multipliers: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, made: Plan) -> Numbers:
+        """Return those of a plan, without what is left as it is."""
+        init = {row.tensor.path: row.init for row in made.rows if row.init != 1.0}
+        lr = {row.tensor.path: row.lr for row in made.rows if row.lr != 1.0}
+        return cls(init, lr, made.multipliers)
+
+
+def start(
+    build: Build, made: Plan, rngs: nnx.Rngs, numbers: Numbers | None = None
+) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
+    numbers = Numbers.of(made) if numbers is None else numbers
     model = build(made.width, rngs)
-    rows = made.by_path
     for path, variable in parameters(model):
         # Not even multiplied by one: at the base width nothing is touched.
-        if (factor := rows[path].init) != 1.0:
+        if path in numbers.init:
             value = variable[...]
-            variable[...] = value * jnp.asarray(factor, value.dtype)
+            variable[...] = value * jnp.asarray(numbers.init[path], value.dtype)
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Multiplier):
-            module.factor = made.multipliers[module.name]
+            module.factor[...] = jnp.asarray(numbers.multipliers[module.name])
     return model
 
 
 def scale_updates(
-    tx: optax.GradientTransformation, made: Plan, decay: float = 0.0
+    tx: optax.GradientTransformation,
+    made: Plan,
+    decay: float = 0.0,
+    numbers: Numbers | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Multiply what an optimizer does to each parameter by its factor."""
     rows = made.by_path
+    rates = (Numbers.of(made) if numbers is None else numbers).lr
     shrinks = any(row.retained != 1.0 for row in made.rows)
     inner = optax.with_extra_args_support(tx)
 
@@ -185,11 +213,11 @@ def scale_updates(
         updates, inside = inner.update(updates, state[0], params, **extra)
 
         def one(keys: Any, update: Any, *weights: Any) -> Any:
-            row = rows[path_of(keys)]
-            if row.lr != 1.0:
-                update = update * jnp.asarray(row.lr, update.dtype)
+            path = path_of(keys)
+            if path in rates:
+                update = update * jnp.asarray(rates[path], update.dtype)
             for weight in weights:
-                lost = decay + _lost(row.retained, state)
+                lost = decay + _lost(rows[path].retained, state)
                 update = update - jnp.asarray(lost, update.dtype) * weight
             return update
 

@@ -6,6 +6,7 @@ import inspect
 from types import CodeType, FunctionType
 from typing import Any
 
+import jax.numpy as jnp
 from flax import nnx
 
 from widthlab.parametrization import Parametrization
@@ -17,6 +18,10 @@ LOGITS = "logits"
 """The multiplier on the logits of a tied embedding."""
 
 
+class Factor(nnx.Variable):
+    """The number of a `Multiplier`: part of the model, not trained."""
+
+
 class Multiplier(nnx.Module):
     """A number that a model multiplies by, which scaling sets; 1 at the base width.
 
@@ -25,7 +30,7 @@ class Multiplier(nnx.Module):
     `self.scale(self.embed.attend(x))`.
 
     Example:
-        >>> Multiplier("logits")(3.0)
+        >>> float(Multiplier("logits")(jnp.full((), 3.0)))
         3.0
     """
 
@@ -34,11 +39,11 @@ class Multiplier(nnx.Module):
         if name != LOGITS:
             raise ScalingError(f"a Multiplier is of {LOGITS!r}, not of {name!r}")
         self.name = name
-        self.factor = 1.0
+        self.factor = Factor(jnp.ones(()))
 
     def __call__(self, x: Any) -> Any:
         """Multiply."""
-        return x * self.factor
+        return x * self.factor[...].astype(x.dtype)
 
 
 def multipliers(
