@@ -18,8 +18,11 @@ WIDTHS = (32, 64, 128)
 @pytest.fixture(autouse=True, scope="module")
 def _as_users_do():
     """What users write runs under JAX's own rules of promotion, and so does optax."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+    # Not for this thread alone: runs have threads of their own.
+    before = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", before)
 
 
 def of_classes(model, batch):
@@ -198,7 +201,8 @@ def test_what_decides_on_the_losses_is_in_the_key():
     assert one != Trained(*args, 4, "adam")
 
 
-def curve(optimum, rates=2.0 ** np.arange(-6, 0)):
+def curve(optimum):
+    rates = 2.0 ** np.arange(-6, 0)
     return [
         {"parametrization": "mup", "width": width, "seed": seed, "lr": lr,
          "loss": 1 + (np.log2(lr) - optimum(width) - 0.1 * seed) ** 2}

@@ -94,11 +94,14 @@ def measure_activity(
     # Drawing is compiled by itself, and quickly: it takes longer than training else.
     draw = jax.jit(jax.vmap(jax.vmap(begin, (None, 0)), (0, None)))
     work = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
-    parts, compiled = [], None
+    parts, drawn, worked = [], None, None
     for keys_here in _chunks(keys, together):
-        if compiled is None:
-            compiled = draw.lower(factors, keys_here).compile(compiler_options=QUICK)
-        active = work(factors, compiled(factors, keys_here))
+        if drawn is None:
+            drawn = draw.lower(factors, keys_here).compile(compiler_options=QUICK)
+        begun = drawn(factors, keys_here)
+        if worked is None:
+            worked = work.lower(factors, begun).compile(compiler_options=QUICK)
+        active = worked(factors, begun)
         parts.append(jax.tree.map(np.asarray, active))
     joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
     return jax.tree.map(lambda x: x[:, : len(keys)], joined)
@@ -165,7 +168,9 @@ def train(
 
         def of(values: Any) -> Any:
             here = nnx.merge(graph, values, others)
-            found = loss(here, batch_of(number))
+            # What a model sows is taken away from it, step by step.
+            run = nnx.capture(lambda m: loss(m, batch_of(number)), nnx.Intermediate)
+            found, _ = run(here)
             return found, nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param)))
 
         (found, others), gradients = jax.value_and_grad(of, has_aux=True)(values)

@@ -104,9 +104,9 @@ def plan(
     model = abstract(build, base_width)
     declared = _declared(tensors, roles or {})
     cases = [_case(tensor, declared.get(tensor.name)) for tensor in tensors]
-    found = {role for role, _ in cases}
-    rules.usable(table, rule, Role.HIDDEN in found)
-    reads_out = Role.OUTPUT in found
+    rules.usable(table, rule, any(role == Role.HIDDEN for role, _ in cases))
+    # By their layers: a read-out that is declared something else is one still.
+    reads_out = any(_case(t, None)[0] == Role.OUTPUT for t in tensors if _fan(t))
     factors = multipliers(model, tensors, table, rule, tied, reads_out)
     sizes = measure(build, base_width) if sizes is None else sizes
     starts = laws(build, tensors, sizes, width, base_width)
@@ -156,7 +156,7 @@ def _case(tensor: Tensor, declared: str | Fan | None) -> tuple[str, Fan]:
     grown = tuple(axis for axis in axes if tensor.grows[axis])
     if isinstance(declared, str):
         return declared, _declared_fan(tensor, declared, grown)
-    fan = declared or fan_of(tensor.owner, tensor.path[-1])
+    fan = declared or _fan(tensor)
     if fan is None:
         if not grown:
             return FIXED, Fan((), ())
@@ -180,6 +180,10 @@ def _case(tensor: Tensor, declared: str | Fan | None) -> tuple[str, Fan]:
     return _role(tensor.growing(fan.inputs), tensor.growing(fan.outputs)), fan
 
 
+def _fan(tensor: Tensor) -> Fan | None:
+    return fan_of(tensor.owner, tensor.path[-1])
+
+
 def _role(inputs: bool, outputs: bool) -> str:
     if inputs and outputs:
         return str(Role.HIDDEN)
@@ -196,7 +200,7 @@ def _declared_fan(tensor: Tensor, role: str, grown: tuple[int, ...]) -> Fan:
             f"{len(grown)} grow; give a Fan(inputs=, outputs=) instead"
         )
     if role == FIXED:
-        return fan_of(tensor.owner, tensor.path[-1]) or Fan((), ())
+        return _fan(tensor) or Fan((), ())
     if role == Role.HIDDEN:
         return Fan(grown[:-1], grown[-1:])
     return Fan(grown, ()) if role == Role.OUTPUT else Fan((), grown)
