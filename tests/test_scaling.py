@@ -232,17 +232,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "optimizer"), CASES)
-def test_an_mlp_trains_as_the_librarys_own(name, optimizer):
-    table = parametrization.get(name)
-    depth, lr = table.max_depth or 3, 0.05 if optimizer == "sgd" else 0.02
+@pytest.fixture(scope="module")
+def mlps():
+    """Shape, model and its measured initialisers, by depth."""
+    found = {}
     with jax.enable_x64(True):
-        shape = Shape(5, (WIDTH,) * depth, 2, "tanh", biases="all")
-        build = own_mlp(shape)
-        scaled = scaling.parametrize(
-            build, name, width=WIDTH, base_width=BASE, optimizer=optimizer,
-            rngs=nnx.Rngs(1),
-        )  # fmt: skip
+        for depth in (1, 2):
+            shape = Shape(5, (WIDTH,) * depth, 2, "tanh", biases="all")
+            build = own_mlp(shape)
+            found[depth] = shape, build, scaling.measure(build, BASE)
+    return found
+
+
+@pytest.mark.parametrize(("name", "optimizer"), CASES)
+def test_an_mlp_trains_as_the_librarys_own(name, optimizer, mlps):
+    table = parametrization.get(name)
+    lr = 0.05 if optimizer == "sgd" else 0.02
+    shape, build, sizes = mlps[table.max_depth or 2]
+    with jax.enable_x64(True):
+        made = plan(build, name, optimizer, sizes=sizes)
+        scaled = scaling.Scaled(scaling.start(build, made, nnx.Rngs(1)), made)
         adam = optimizer == "adam"
         scales = shape.scales(table, lr=lr, base_width=BASE, adam=adam, dtype="float64")
         x = jax.random.normal(jax.random.key(2), (20, 5), jnp.float64)
@@ -260,14 +269,14 @@ def test_an_mlp_trains_as_the_librarys_own(name, optimizer):
 
 
 @pytest.mark.parametrize("name", ["mup", "ntk", "sp-lr/n", "ip"])
-def test_initial_sizes_are_the_librarys(name):
+def test_initial_sizes_are_the_librarys(name, mlps):
     table = parametrization.get(name)
-    shape = Shape(5, (WIDTH,) * 3, 2, "tanh", biases="all")
+    shape, build, measured = mlps[2]
     scales = shape.scales(table, lr=1.0, base_width=BASE)
     sizes = scales.std * scales.multiplier
     with jax.enable_x64(True):
-        made = plan(own_mlp(shape), name, optimizer="sgd")
-    own = {0: 1.0, 2: WIDTH**-0.5, 4: WIDTH**-0.5, 6: WIDTH**-0.5}
+        made = plan(build, name, optimizer="sgd", sizes=measured)
+    own = {0: 1.0, 2: WIDTH**-0.5, 4: WIDTH**-0.5}
     rows = {row.tensor.path: row for row in made.rows}
     for place, (layer, std) in enumerate(own.items()):
         row = rows["layers", layer, "kernel"]
@@ -515,13 +524,12 @@ MADE = {
 
 @pytest.fixture(scope="module")
 def scaled_mlp():
+    build = perceptron()
+    sizes, model = scaling.measure(build, BASE), build(WIDTH, nnx.Rngs(0))
     return {
-        name: scaling.parametrize(
-            perceptron(), "mup", width=WIDTH, base_width=BASE, optimizer=name,
-            rngs=nnx.Rngs(0),
-        )
+        name: scaling.Scaled(model, plan(build, optimizer=name, sizes=sizes))
         for name in MADE
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", [*MADE])

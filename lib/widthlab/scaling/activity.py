@@ -124,7 +124,11 @@ def _factors(plans: Sequence[Plan]) -> Any:
         for name in ("init", "lr")
     )
     names = plans[0].multipliers
-    return init, lr, {n: np.float32([p.multipliers[n] for p in plans]) for n in names}
+    return (
+        init,
+        lr,
+        {n: np.array([p.multipliers[n] for p in plans], np.float32) for n in names},
+    )
 
 
 def _abstract(build: Build, made: Plan) -> Any:

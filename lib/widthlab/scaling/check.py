@@ -12,7 +12,13 @@ from flax import nnx
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, Activity, Loss, measure_activity, outputs
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.judge import Signal, judge, judgements_table, verdict_of
+from widthlab.scaling.judge import (
+    Signal,
+    judge,
+    judgements_table,
+    predicted_for,
+    verdict_of,
+)
 from widthlab.scaling.laws import measure
 from widthlab.scaling.plan import Roles, plan
 from widthlab.scaling.survey import Build
@@ -85,8 +91,10 @@ class CoordinateCheck(NamedTuple):
 
         names = [j.name for j in self.judgements]
         inner = {n for n in names if not any(m.startswith(f"{n}.") for m in names)}
-        chosen = self.frame.query("quantity == @quantity and value > 0")
-        chosen = chosen[chosen["module"].isin(inner)]
+        table = self.frame
+        kept = [name in inner for name in table["module"]]
+        positive = (table["quantity"] == quantity) & (table["value"] > 0)
+        chosen = table.loc[positive & kept]
         return plots.small_multiples(
             chosen, panels="module", titles=str, height=1.7, title=quantity
         )
@@ -147,6 +155,7 @@ def coordinate_check(
     table = parametrization
     if isinstance(table, str):
         table = get(table)
+    predicted_for(table.name)
     if len({*widths}) < 3 or steps < 2:
         raise ScalingError(
             f"widths are {[*widths]} and steps {steps}; a slope needs three widths, "
@@ -164,7 +173,7 @@ def coordinate_check(
     frame, tied = _measured(setting, arms, widths, base, roles, tied)
     judged = [
         judge(
-            frame[frame["parametrization"] == arm.name],
+            frame.loc[frame["parametrization"] == arm.name],
             signals,
             table.name,
             undecided,

@@ -6,7 +6,7 @@ have the same. Subclasses are covered by the rule of their base class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import attrs
@@ -82,7 +82,7 @@ def _einsum(layer: Any) -> dict[str, Fan]:
 
 def _norm(layer: Any) -> dict[str, Fan]:
     axes = getattr(layer, "feature_axes", None) or getattr(layer, "feature_axis", -1)
-    number = len(axes) if isinstance(axes, Iterable) else 1
+    number = len(axes) if isinstance(axes, tuple) else 1
     found = Fan((), tuple(range(-number, 0)))
     return {"scale": found, "bias": found}
 

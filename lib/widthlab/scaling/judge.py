@@ -102,19 +102,14 @@ def judge(
     Raises:
         ScalingError: nothing is predicted for the table.
     """
-    if name not in PREDICTED:
-        raise ScalingError(
-            f"nothing is predicted for {name!r}; a coordinate check is judged for "
-            f"{', '.join(PREDICTED)}"
-        )
-    predicted = PREDICTED[name]
+    predicted = predicted_for(name)
     found = []
     for signal in signals:
         # A layer of constant width inside a network is judged as what it feeds.
         output = signal.read_out and not signal.grows
         start = predicted.output_start if output else 0.0
         change = 0.0 if output else predicted.change
-        rows = frame[frame["module"] == signal.name]
+        rows = frame.loc[frame["module"] == signal.name]
         checks = [
             _check(
                 rows, signal.name, quantity, exponent, margin, at_most=output and tied
@@ -137,8 +132,8 @@ def _check(
     *,
     at_most: bool,
 ) -> Check | None:
-    chosen = rows[rows["quantity"] == quantity]
-    if not (chosen["value"] > 0).all():
+    chosen = rows.loc[rows["quantity"] == quantity]
+    if not all(value > 0 for value in chosen["value"]):
         return None  # zero at the start, or not finite: no logarithm
     estimate = slope(chosen)
     what = f"slope of {quantity} against width"
@@ -146,6 +141,20 @@ def _check(
         # Logits of a tied embedding: of each token's own row of order one, and others'.
         return Check.at_most(name, what, 0.0, estimate, slack=margin)
     return Check.equals(name, what, exponent, margin, estimate)
+
+
+def predicted_for(name: str) -> Predicted:
+    """Return the exponents that a table predicts.
+
+    Raises:
+        ScalingError: nothing is predicted for it.
+    """
+    if name not in PREDICTED:
+        raise ScalingError(
+            f"nothing is predicted for {name!r}; a coordinate check is judged for "
+            f"{', '.join(PREDICTED)}"
+        )
+    return PREDICTED[name]
 
 
 def verdict_of(judged: Sequence[Judgement], control: Sequence[Judgement]) -> Outcome:
@@ -161,7 +170,7 @@ def verdict_of(judged: Sequence[Judgement], control: Sequence[Judgement]) -> Out
 def judgements_table(label: str, judged: Sequence[Judgement]) -> str:
     """Return a line a module: both slopes with their predictions, and the outcome."""
     head = ("module", "start", "predicted", "change", "predicted", "outcome")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for one in judged:
         cells = [text for check in (one.start, one.change) for text in _cells(check)]
         outcome = str(one.outcome) if one.decided else "undecided"

@@ -201,11 +201,10 @@ def tied_multiplier(parametrization: Parametrization, rule: Rule, r: float) -> f
     first = parametrization[Role.INPUT].effective()
     last = parametrization[Role.OUTPUT].effective()
     a = last.b - first.b
-    gradient = rule.update == "gradient" or first.c_adam is None
-    if gradient:
+    if rule.update == "gradient" or first.c_adam is None or last.c_adam is None:
         fits = last.c - first.c == 2 * a
     else:
-        fits = last.c_adam is not None and last.c_adam - first.c_adam == a
+        fits = last.c_adam - first.c_adam == a
     # SP is the control, in which learning rates do not follow: sizes alone do.
     if not fits and parametrization.name != "sp":
         raise ScalingError(

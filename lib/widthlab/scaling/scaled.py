@@ -274,7 +274,7 @@ def _check_muon(made: Plan, state: Any) -> None:
 def show(made: Plan) -> str:
     """Return the table of a plan: a line a parameter."""
     head = ("parameter", "shape", "grows", "role", "starts", "init ×", "lr ×", "from")
-    lines = [head]
+    lines: list[tuple[str, ...]] = [head]
     for row in made.rows:
         shape = "×".join(map(str, row.tensor.shape)) or "scalar"
         grows = ", ".join(

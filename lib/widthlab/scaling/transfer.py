@@ -145,11 +145,13 @@ class Transfer(NamedTuple):
         """
         import pandas as pd
 
-        chosen = self.frame[self.frame["parametrization"] == name]
+        chosen = self.frame.loc[self.frame["parametrization"] == name]
+        pairs = chosen[["width", "seed"]].drop_duplicates().to_numpy().tolist()
         rows = [
-            {"width": width, "seed": seed, "value": _best(part, name, width)}
-            for (width, seed), part in chosen.groupby(["width", "seed"])
-        ]
+            {"width": width, "seed": seed,
+             "value": _best(_of(chosen, width=width, seed=seed), name, width)}
+            for width, seed in pairs
+        ]  # fmt: skip
         return pd.DataFrame(rows)
 
     def drift(self, name: str) -> Estimate:
@@ -161,14 +163,15 @@ class Transfer(NamedTuple):
 
         Its loss at that rate, less its loss at its own best one; by seed.
         """
-        optima = self.optima(name).set_index(["width", "seed"])["value"]
-        widths = sorted(optima.index.get_level_values("width").unique())
-        chosen = self.frame[self.frame["parametrization"] == name]
+        optima = self.optima(name)
+        first, last = optima["width"].min(), optima["width"].max()
+        chosen = self.frame.loc[self.frame["parametrization"] == name]
         lost = []
-        for seed, part in chosen[chosen["width"] == widths[-1]].groupby("seed"):
-            x, y = _curve(part)
+        for seed in optima["seed"].unique():
+            x, y = _curve(_of(chosen, width=last, seed=seed))
             small, own = (
-                np.log(optima[width, seed]) for width in (widths[0], widths[-1])
+                np.log(_of(optima, width=width, seed=seed)["value"].item())
+                for width in (first, last)
             )
             lost.append(np.interp(small, x, y) - np.interp(own, x, y))
         return mean(lost)
@@ -237,6 +240,10 @@ def transfer(
         for width in widths
     ]
     return Transfer(frame(sweep(runs, **options)))
+
+
+def _of(frame: pd.DataFrame, *, width: Any, seed: Any) -> pd.DataFrame:
+    return frame.loc[(frame["width"] == width) & (frame["seed"] == seed)]
 
 
 def _curve(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
