@@ -11,13 +11,11 @@ from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Law, Sizes, measure
 from widthlab.scaling.plan import Plan, Row, plan
-from widthlab.scaling.rules import RULES
 from widthlab.scaling.scaled import Scaled, parametrize, start
 from widthlab.scaling.tied import Multiplier
 from widthlab.scaling.transfer import Transfer, transfer
 
 __all__ = [
-    "RULES",
     "CoordinateCheck",
     "Fan",
     "Law",

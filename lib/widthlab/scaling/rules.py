@@ -10,7 +10,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import NamedTuple
 
-from widthlab.parametrization import Exponents, Parametrization, Role
+from widthlab.parametrization import Parametrization, Role
 from widthlab.scaling.errors import ScalingError
 
 
@@ -234,19 +234,3 @@ def _unequal(
             "the same ratio, or use 'mup'"
         )
     return r_out ** float(powers[0]) * r_in ** -float(powers[1])
-
-
-__all__ = [
-    "PARTIAL",
-    "REFUSED",
-    "RULES",
-    "Exponents",
-    "Factors",
-    "Rule",
-    "factors",
-    "rule_of",
-    "scores_exponent",
-    "spectral",
-    "tied_multiplier",
-    "usable",
-]

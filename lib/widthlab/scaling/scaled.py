@@ -114,7 +114,7 @@ def parametrize(
         parametrization: a table of the catalogue, by name or as such.
         width: the width, or widths by name.
         base_width: width at which the model is the user's own, and was tuned.
-        optimizer: the update rule: a key of `widthlab.scaling.RULES`.
+        optimizer: the update rule: a key of `widthlab.scaling.rules.RULES`.
         rngs: what the initial values are drawn with.
         roles: what parameters do that no rule covers, or for which it errs, by path.
         tied: whether an embedding is the read-out too; by default it is if the model's
