@@ -92,7 +92,7 @@ class CoordinateCheck(NamedTuple):
         names = [j.name for j in self.judgements]
         inner = {n for n in names if not any(m.startswith(f"{n}.") for m in names)}
         table = self.frame
-        kept = [name in inner for name in table["module"]]
+        kept = table["module"].isin(sorted(inner))
         positive = (table["quantity"] == quantity) & (table["value"] > 0)
         chosen = table.loc[positive & kept]
         return plots.small_multiples(
