@@ -10,7 +10,7 @@ from widthlab.scaling.check import CoordinateCheck, coordinate_check
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Law, Sizes, measure
-from widthlab.scaling.plan import Plan, Row, plan
+from widthlab.scaling.plan import ParameterRow, ScalingPlan, plan
 from widthlab.scaling.scaled import Scaled, parametrize, start
 from widthlab.scaling.tied import Multiplier
 from widthlab.scaling.transfer import Transfer, transfer
@@ -20,10 +20,10 @@ __all__ = [
     "Fan",
     "Law",
     "Multiplier",
-    "Plan",
-    "Row",
+    "ParameterRow",
     "Scaled",
     "ScalingError",
+    "ScalingPlan",
     "Sizes",
     "Transfer",
     "coordinate_check",

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from widthlab.scaling.laws import QUICK
-from widthlab.scaling.plan import Plan
+from widthlab.scaling.plan import ScalingPlan
 from widthlab.scaling.scaled import Numbers, scale_updates, start
 from widthlab.scaling.survey import Build, Path, parameters
 
@@ -39,7 +39,7 @@ class Activity(NamedTuple):
 
 def measure_activity(
     build: Build,
-    plans: Sequence[Plan],
+    plans: Sequence[ScalingPlan],
     tx: optax.GradientTransformation,
     batch: Any,
     loss: Loss,
@@ -115,7 +115,7 @@ def _chunks(keys: Any, together: int) -> list[Any]:
     return [keys[part] for part in places.reshape(count, size)]
 
 
-def _factors(plans: Sequence[Plan]) -> Any:
+def _factors(plans: Sequence[ScalingPlan]) -> Any:
     """All numbers of several plans, with the plans in front."""
     init, lr = (
         list(
@@ -131,7 +131,7 @@ def _factors(plans: Sequence[Plan]) -> Any:
     )
 
 
-def _abstract(build: Build, made: Plan) -> Any:
+def _abstract(build: Build, made: ScalingPlan) -> Any:
     """Return a scaled model without numbers."""
     return nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0)))
 
@@ -141,7 +141,7 @@ def _values(model: nnx.Module) -> Any:
     return nnx.as_pure(params), nnx.as_pure(rest)
 
 
-def silence(model: nnx.Module, made: Plan, read_outs: Collection[str]) -> None:
+def silence(model: nnx.Module, made: ScalingPlan, read_outs: Collection[str]) -> None:
     r"""Let the read-out start at zero.
 
     What it starts with is noise of order $n^{-1/2}$ in μP, which hides the exponent of

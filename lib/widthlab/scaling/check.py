@@ -142,8 +142,8 @@ def coordinate_check(
         tx: the optimizer itself, with its rate; by default Adam with 0.003.
         steps: of training, at least two: the first one only wakes the read-out.
         seeds: how many models of each width, or their seeds.
-        roles: as for `parametrize`.
-        tied: as for `parametrize`.
+        roles: as for `widthlab.scaling.parametrize`.
+        tied: as for `widthlab.scaling.parametrize`.
         control: a table that must fail; None for none.
         undecided: outputs in whose name one of these words is are not judged.
         margin: tolerance of a slope.

@@ -1,6 +1,6 @@
 r"""How large a model's own initialisers start each parameter, as a law of width.
 
-An initialiser is asked, not read: flax's `Embed` starts at $1/\sqrt{\text{features}}$
+An initialiser is asked, not read: flax's Embed starts at $1/\sqrt{\text{features}}$
 and its layers at $1/\sqrt{\text{fan-in}}$, and what a model passes in may do anything.
 A size is the root mean square of all entries.
 """
@@ -18,8 +18,8 @@ from flax import nnx
 
 from widthlab.scaling.survey import (
     Build,
+    Parameter,
     Path,
-    Tensor,
     Width,
     parameters,
     scaled_width,
@@ -95,7 +95,11 @@ def measure(build: Build, base_width: Width) -> Sizes:
 
 
 def laws(
-    build: Build, tensors: list[Tensor], sizes: Sizes, width: Width, base_width: Width
+    build: Build,
+    tensors: list[Parameter],
+    sizes: Sizes,
+    width: Width,
+    base_width: Width,
 ) -> dict[Path, Law]:
     """Return the law of each parameter between the base width and another.
 

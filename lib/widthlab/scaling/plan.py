@@ -12,7 +12,7 @@ from widthlab.scaling import rules
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan, covered, fan_of
 from widthlab.scaling.laws import Law, Sizes, laws, measure
-from widthlab.scaling.survey import Build, Path, Tensor, Width, abstract, survey
+from widthlab.scaling.survey import Build, Parameter, Path, Width, abstract, survey
 from widthlab.scaling.tied import multipliers
 
 FIXED = "fixed"
@@ -25,7 +25,7 @@ Roles = Mapping[str, str | Fan]
 """Declared roles by path: one of `ROLES`, or which axes are summed over."""
 
 
-class Row(NamedTuple):
+class ParameterRow(NamedTuple):
     """What is done to one parameter.
 
     Attributes:
@@ -39,7 +39,7 @@ class Row(NamedTuple):
         why: where the factors come from.
     """
 
-    tensor: Tensor
+    tensor: Parameter
     role: str
     fan: Fan
     law: Law
@@ -54,7 +54,7 @@ class Row(NamedTuple):
         return self.role == Role.HIDDEN
 
 
-class Plan(NamedTuple):
+class ScalingPlan(NamedTuple):
     """What is done to a model: a row a parameter, and factors of multipliers.
 
     Attributes:
@@ -63,18 +63,18 @@ class Plan(NamedTuple):
         width: the width, or several by name.
         base_width: where the model is the user's own.
         rows: the parameters, in the order of the model's state.
-        multipliers: factor of each `Multiplier` by its name.
+        multipliers: factor of each multiplier by its name.
     """
 
     parametrization: Parametrization
     optimizer: str
     width: Any
     base_width: Any
-    rows: tuple[Row, ...]
+    rows: tuple[ParameterRow, ...]
     multipliers: Mapping[str, float]
 
     @property
-    def by_path(self) -> dict[Path, Row]:
+    def by_path(self) -> dict[Path, ParameterRow]:
         """The rows by the path of their parameter."""
         return {row.tensor.path: row for row in self.rows}
 
@@ -89,11 +89,11 @@ def plan(
     roles: Roles | None = None,
     tied: bool | None = None,
     sizes: Sizes | None = None,
-) -> Plan:
+) -> ScalingPlan:
     """Return what scaling a model from its base width does to each parameter.
 
-    Arguments and errors are those of `parametrize`; `sizes` are those of `measure` at
-    this base width, where they are known already.
+    Arguments and errors are those of `widthlab.scaling.parametrize`; `sizes` are what
+    was measured at this base width, where they are known already.
     """
     table = parametrization
     if isinstance(table, str):
@@ -115,7 +115,7 @@ def plan(
         _row(table, rule, tensor, role, fan, starts[tensor.path], scores)
         for tensor, (role, fan) in zip(tensors, cases, strict=True)
     ]
-    return Plan(table, optimizer, width, base_width, tuple(rows), factors)
+    return ScalingPlan(table, optimizer, width, base_width, tuple(rows), factors)
 
 
 def _sizes(width: Width, base_width: Width) -> None:
@@ -134,7 +134,7 @@ def _sizes(width: Width, base_width: Width) -> None:
         raise ScalingError(f"widths are {sizes}; each must be an integer from 1 on")
 
 
-def _declared(tensors: list[Tensor], roles: Roles) -> Roles:
+def _declared(tensors: list[Parameter], roles: Roles) -> Roles:
     names = {tensor.name for tensor in tensors}
     for name, role in roles.items():
         if name not in names:
@@ -150,7 +150,7 @@ def _declared(tensors: list[Tensor], roles: Roles) -> Roles:
     return roles
 
 
-def _case(tensor: Tensor, declared: str | Fan | None) -> tuple[str, Fan]:
+def _case(tensor: Parameter, declared: str | Fan | None) -> tuple[str, Fan]:
     """Role and axes of a parameter, from its layer or as declared."""
     axes = tuple(range(-len(tensor.shape), 0))
     grown = tuple(axis for axis in axes if tensor.grows[axis])
@@ -180,7 +180,7 @@ def _case(tensor: Tensor, declared: str | Fan | None) -> tuple[str, Fan]:
     return _role(tensor.growing(fan.inputs), tensor.growing(fan.outputs)), fan
 
 
-def _fan(tensor: Tensor) -> Fan | None:
+def _fan(tensor: Parameter) -> Fan | None:
     return fan_of(tensor.owner, tensor.path[-1])
 
 
@@ -192,7 +192,7 @@ def _role(inputs: bool, outputs: bool) -> str:
     return FIXED
 
 
-def _declared_fan(tensor: Tensor, role: str, grown: tuple[int, ...]) -> Fan:
+def _declared_fan(tensor: Parameter, role: str, grown: tuple[int, ...]) -> Fan:
     wanted = {FIXED: 0, Role.HIDDEN: 2}.get(role, 1)
     if role != FIXED and len(grown) < wanted:
         raise ScalingError(
@@ -206,7 +206,7 @@ def _declared_fan(tensor: Tensor, role: str, grown: tuple[int, ...]) -> Fan:
     return Fan(grown, ()) if role == Role.OUTPUT else Fan((), grown)
 
 
-def _uncovered(tensor: Tensor, grown: tuple[int, ...]) -> str:
+def _uncovered(tensor: Parameter, grown: tuple[int, ...]) -> str:
     guess = "hidden" if len(grown) > 1 else "input"
     return (
         f"{tensor.name!r} of shape {tensor.shape} belongs to a "
@@ -221,17 +221,17 @@ def _uncovered(tensor: Tensor, grown: tuple[int, ...]) -> str:
 
 def _row(
     table: Parametrization,
-    rule: rules.Rule,
-    tensor: Tensor,
+    rule: rules.UpdateRule,
+    tensor: Parameter,
     role: str,
     fan: Fan,
     law: Law,
     scores: Mapping[Path, float],
-) -> Row:
+) -> ParameterRow:
     if role == FIXED:
         grown = any(tensor.grows)
         why = "declared fixed" if grown else "no axis grows"
-        return Row(tensor, role, fan, law, 1.0, 1.0, 1.0, why)
+        return ParameterRow(tensor, role, fan, law, 1.0, 1.0, 1.0, why)
     r_in, r_out = tensor.ratio(fan.inputs), tensor.ratio(fan.outputs)
     # A gain or a bias is what acts on the constant 1: it has no inputs at all.
     bias = not fan.inputs and role == Role.INPUT
@@ -255,7 +255,7 @@ def _row(
     if extra != 1.0:
         size, why = size * extra, why + "; scores over d"
         lr *= {"gradient": extra**2, "relative": 1.0}.get(rule.update, extra)
-    return Row(tensor, role, fan, law, size, lr, found.retained, why)
+    return ParameterRow(tensor, role, fan, law, size, lr, found.retained, why)
 
 
 def _product(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
@@ -266,7 +266,7 @@ def _product(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
 
 
 def _scores(
-    model: nnx.Module, tensors: list[Tensor], table: Parametrization
+    model: nnx.Module, tensors: list[Parameter], table: Parametrization
 ) -> dict[Path, float]:
     """Factor on queries by path, where the size of a head grows.
 

@@ -14,7 +14,7 @@ from widthlab.parametrization import Parametrization, Role
 from widthlab.scaling.errors import ScalingError
 
 
-class Rule(NamedTuple):
+class UpdateRule(NamedTuple):
     """What an optimizer's update is like, as far as widths are concerned.
 
     Attributes:
@@ -29,15 +29,17 @@ class Rule(NamedTuple):
 
 
 RULES = {
-    "sgd": Rule("gradient", "the tables' c"),
-    "momentum": Rule("gradient", "the tables' c: a sum of gradients"),
-    "adam": Rule("entry", "the tables' c for Adam, Tensor Programs IVb, Section 2.4"),
-    "adamw": Rule("entry", "as Adam; its decay is multiplied by the same factor"),
-    "lion": Rule("entry", "as Adam: an update is a sign"),
-    "adafactor": Rule(
+    "sgd": UpdateRule("gradient", "the tables' c"),
+    "momentum": UpdateRule("gradient", "the tables' c: a sum of gradients"),
+    "adam": UpdateRule(
+        "entry", "the tables' c for Adam, Tensor Programs IVb, Section 2.4"
+    ),
+    "adamw": UpdateRule("entry", "as Adam; its decay is multiplied by the same factor"),
+    "lion": UpdateRule("entry", "as Adam: an update is a sign"),
+    "adafactor": UpdateRule(
         "relative", "as Adam, over the parameter's size, by which optax multiplies"
     ),
-    "muon": Rule(
+    "muon": UpdateRule(
         "spectral", "spectral condition, Yang, Simon and Bernstein 2023; others as Adam"
     ),
 }
@@ -71,7 +73,7 @@ _UNEQUAL = {
 }
 
 
-def rule_of(optimizer: str) -> Rule:
+def rule_of(optimizer: str) -> UpdateRule:
     """Return the rule of an optimizer.
 
     Raises:
@@ -86,7 +88,7 @@ def rule_of(optimizer: str) -> Rule:
     )
 
 
-def usable(parametrization: Parametrization, rule: Rule, hidden: bool) -> None:
+def usable(parametrization: Parametrization, rule: UpdateRule, hidden: bool) -> None:
     """Refuse what a table does not say about any model.
 
     Raises:
@@ -130,7 +132,7 @@ class Factors(NamedTuple):
 
 def factors(
     parametrization: Parametrization,
-    rule: Rule,
+    rule: UpdateRule,
     role: Role,
     r_in: float,
     r_out: float,
@@ -188,7 +190,9 @@ def spectral(base: tuple[int, int], shape: tuple[int, int]) -> float:
     return missing(*shape) / missing(*base)
 
 
-def tied_multiplier(parametrization: Parametrization, rule: Rule, r: float) -> float:
+def tied_multiplier(
+    parametrization: Parametrization, rule: UpdateRule, r: float
+) -> float:
     r"""Return the factor on the logits of an embedding that is the read-out too.
 
     The embedding scales as the input, with exponents $b_1, c_1$, and the read-out needs

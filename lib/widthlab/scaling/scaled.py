@@ -12,7 +12,7 @@ from flax import nnx
 
 from widthlab.parametrization import Parametrization
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plan import Plan, Roles, plan
+from widthlab.scaling.plan import Roles, ScalingPlan, plan
 from widthlab.scaling.rules import rule_of
 from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
 from widthlab.scaling.tied import Multiplier
@@ -43,7 +43,7 @@ class Scaled:
         plan: what was done to each parameter.
     """
 
-    def __init__(self, model: nnx.Module, plan: Plan):
+    def __init__(self, model: nnx.Module, plan: ScalingPlan):
         """Hold a model that `start` made, and its plan."""
         self.model, self.plan = model, plan
 
@@ -52,7 +52,7 @@ class Scaled:
     ) -> optax.GradientTransformationExtraArgs:
         """Return the optimizer with each parameter's factor on what it does.
 
-        Weight decay inside `tx` (`optax.adamw`) is multiplied by the same factor, as
+        Weight decay inside `tx` (optax.adamw) is multiplied by the same factor, as
         the learning rate is: per step a parameter shrinks by rate × factor × decay.
         `decay` is the other kind, independent of all rates: per step every parameter
         shrinks by this share. Adam's ε is not scaled: gradients shrink as the width
@@ -158,7 +158,7 @@ class Numbers(NamedTuple):
     Attributes:
         init: on initial values.
         lr: on learning rates.
-        multipliers: of each `Multiplier`.
+        multipliers: of each multiplier.
     """
 
     init: Mapping[Path, Any]
@@ -166,7 +166,7 @@ class Numbers(NamedTuple):
     multipliers: Mapping[str, Any]
 
     @classmethod
-    def of(cls, made: Plan) -> Numbers:
+    def of(cls, made: ScalingPlan) -> Numbers:
         """Return those of a plan, without what is left as it is."""
         init = {row.tensor.path: row.init for row in made.rows if row.init != 1.0}
         lr = {row.tensor.path: row.lr for row in made.rows if row.lr != 1.0}
@@ -174,7 +174,7 @@ class Numbers(NamedTuple):
 
 
 def start(
-    build: Build, made: Plan, rngs: nnx.Rngs, numbers: Numbers | None = None
+    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: Numbers | None = None
 ) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
     numbers = Numbers.of(made) if numbers is None else numbers
@@ -192,7 +192,7 @@ def start(
 
 def scale_updates(
     tx: optax.GradientTransformation,
-    made: Plan,
+    made: ScalingPlan,
     decay: float = 0.0,
     numbers: Numbers | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -235,7 +235,7 @@ def _lost(retained: float, state: Any) -> Any:
     return jnp.where(state[1] == 0, 1.0 - retained, 0.0)
 
 
-def _check(made: Plan, state: Any) -> None:
+def _check(made: ScalingPlan, state: Any) -> None:
     """Refuse another optimizer than the plan's, as what it keeps says."""
     kept: list[Any] = []
 
@@ -262,7 +262,7 @@ def _check(made: Plan, state: Any) -> None:
         _check_muon(made, next(n for n in kept if type(n).__name__ == "MuonState"))
 
 
-def _check_muon(made: Plan, state: Any) -> None:
+def _check_muon(made: ScalingPlan, state: Any) -> None:
     paths = {path_of(k) for k, _ in jax.tree_util.tree_flatten_with_path(state.mu)[0]}
     if paths != {row.tensor.path for row in made.rows if row.matrix}:
         raise ScalingError(
@@ -271,7 +271,7 @@ def _check_muon(made: Plan, state: Any) -> None:
         )
 
 
-def show(made: Plan) -> str:
+def show(made: ScalingPlan) -> str:
     """Return the table of a plan: a line a parameter."""
     head = ("parameter", "shape", "grows", "role", "starts", "init ×", "lr ×", "from")
     lines: list[tuple[str, ...]] = [head]

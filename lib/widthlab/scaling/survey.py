@@ -25,7 +25,7 @@ MULTIPLES = (1, 2, 4)
 """At which multiples of the base width a model is looked at."""
 
 
-class Tensor(NamedTuple):
+class Parameter(NamedTuple):
     """A parameter of a model.
 
     Attributes:
@@ -59,7 +59,7 @@ class Tensor(NamedTuple):
         return result
 
 
-def survey(build: Build, width: Width, base_width: Width) -> list[Tensor]:
+def survey(build: Build, width: Width, base_width: Width) -> list[Parameter]:
     """Return the parameters of a model, with the axes that grow.
 
     The model is evaluated abstractly at the base width and at two multiples of it, of
@@ -90,7 +90,7 @@ def survey(build: Build, width: Width, base_width: Width) -> list[Tensor]:
     target = shapes(abstract(build, width))
     owners = _owners(base_model)
     return [
-        Tensor(path, shape, target[path], tuple(grows[path]), owners[path[:-1]])
+        Parameter(path, shape, target[path], tuple(grows[path]), owners[path[:-1]])
         for path, shape in base.items()
     ]
 

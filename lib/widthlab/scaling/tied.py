@@ -12,14 +12,14 @@ from flax import nnx
 from widthlab.parametrization import Parametrization
 from widthlab.scaling import rules
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.survey import Tensor
+from widthlab.scaling.survey import Parameter
 
 LOGITS = "logits"
 """The multiplier on the logits of a tied embedding."""
 
 
 class Factor(nnx.Variable):
-    """The number of a `Multiplier`: part of the model, not trained."""
+    """The number of a multiplier: part of the model, not trained."""
 
 
 class Multiplier(nnx.Module):
@@ -48,9 +48,9 @@ class Multiplier(nnx.Module):
 
 def multipliers(
     model: nnx.Module,
-    tensors: list[Tensor],
+    tensors: list[Parameter],
     table: Parametrization,
-    rule: rules.Rule,
+    rule: rules.UpdateRule,
     is_tied: bool | None,
     reads_out: bool,
 ) -> dict[str, float]:

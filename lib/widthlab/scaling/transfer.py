@@ -41,7 +41,7 @@ class Trained(Computed):
         build: makes the model.
         data: `data(key, step)`, a batch; the key is the seed's own.
         loss: `loss(model, batch)`.
-        tx: makes the optimizer from its learning rate, such as `optax.adam`.
+        tx: makes the optimizer from its learning rate, such as optax.adam.
         parametrizations: names of tables.
         width: of the models.
         base_width: where they are the user's own.
