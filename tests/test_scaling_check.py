@@ -10,7 +10,7 @@ from flax import nnx
 from scaling_models import Perceptron, convolutional, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims import ClaimError, Outcome
-from widthlab.scaling.transfer import Trained
+from widthlab.scaling.transfers import Trained
 
 WIDTHS = (32, 64, 128)
 

@@ -10,10 +10,10 @@ from widthlab.scaling.check import CoordinateCheck, coordinate_check
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Law, Sizes, measure
-from widthlab.scaling.plan import ParameterRow, ScalingPlan, plan
+from widthlab.scaling.plans import ParameterRow, ScalingPlan, plan
 from widthlab.scaling.scaled import Scaled, parametrize, start
 from widthlab.scaling.tied import Multiplier
-from widthlab.scaling.transfer import Transfer, transfer
+from widthlab.scaling.transfers import Transfer, transfer
 
 __all__ = [
     "CoordinateCheck",

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 from widthlab.scaling.laws import QUICK
-from widthlab.scaling.plan import ScalingPlan
+from widthlab.scaling.plans import ScalingPlan
 from widthlab.scaling.scaled import Numbers, scale_updates, start
 from widthlab.scaling.survey import Build, Path, parameters
 

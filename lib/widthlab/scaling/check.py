@@ -20,7 +20,7 @@ from widthlab.scaling.judge import (
     verdict_of,
 )
 from widthlab.scaling.laws import measure
-from widthlab.scaling.plan import Roles, plan
+from widthlab.scaling.plans import Roles, plan
 from widthlab.scaling.survey import Build
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from widthlab.parametrization import Parametrization
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plan import Roles, ScalingPlan, plan
+from widthlab.scaling.plans import Roles, ScalingPlan, plan
 from widthlab.scaling.rules import rule_of
 from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
 from widthlab.scaling.tied import Multiplier

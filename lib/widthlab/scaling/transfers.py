@@ -22,7 +22,7 @@ from widthlab.runs import Computed, frame, sweep
 from widthlab.runs.provenance import code_version
 from widthlab.scaling.activity import Loss, train
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plan import plan
+from widthlab.scaling.plans import plan
 from widthlab.scaling.scaled import Numbers, scale_updates, start
 from widthlab.scaling.survey import Build
 from widthlab.source import source_sha256
