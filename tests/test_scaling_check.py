@@ -10,7 +10,7 @@ from flax import nnx
 from scaling_models import Perceptron, convolutional, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims import ClaimError, Outcome
-from widthlab.scaling.transfers import Trained
+from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
 
@@ -177,7 +177,7 @@ def test_transfer_trains_each_width_once(monkeypatch):
     def never(self):
         raise AssertionError("was trained again")
 
-    monkeypatch.setattr(Trained, "run", never)
+    monkeypatch.setattr(TrainedWidth, "run", never)
     again = scaling.transfer(perceptron(), widths=(8, 16, 32), **SETTING)
     pd.testing.assert_frame_equal(again.frame, found.frame)
     assert str(again).startswith("mup: best rate ~ width^")
@@ -195,10 +195,10 @@ def test_what_decides_on_the_losses_is_in_the_key():
         (0.1,),
         (0,),
     )
-    one = Trained(*args, 3, "adam")
-    assert one == Trained(perceptron(), *args[1:], 3, "adam")
-    assert one != Trained(perceptron(depth=3), *args[1:], 3, "adam")
-    assert one != Trained(*args, 4, "adam")
+    one = TrainedWidth(*args, 3, "adam")
+    assert one == TrainedWidth(perceptron(), *args[1:], 3, "adam")
+    assert one != TrainedWidth(perceptron(depth=3), *args[1:], 3, "adam")
+    assert one != TrainedWidth(*args, 4, "adam")
 
 
 def curve(optimum):

@@ -9,7 +9,7 @@ initial values and on its learning rate, and nothing else of the model changes.
 from widthlab.scaling.check import CoordinateCheck, coordinate_check
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
-from widthlab.scaling.laws import Law, Sizes, measure
+from widthlab.scaling.laws import Sizes, StartingLaw, measure
 from widthlab.scaling.plans import ParameterRow, ScalingPlan, plan
 from widthlab.scaling.scaled import Scaled, parametrize, start
 from widthlab.scaling.tied import Multiplier
@@ -18,13 +18,13 @@ from widthlab.scaling.transfers import Transfer, transfer
 __all__ = [
     "CoordinateCheck",
     "Fan",
-    "Law",
     "Multiplier",
     "ParameterRow",
     "Scaled",
     "ScalingError",
     "ScalingPlan",
     "Sizes",
+    "StartingLaw",
     "Transfer",
     "coordinate_check",
     "measure",

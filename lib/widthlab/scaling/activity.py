@@ -13,10 +13,10 @@ from flax import nnx
 
 from widthlab.scaling.laws import QUICK
 from widthlab.scaling.plans import ScalingPlan
-from widthlab.scaling.scaled import Numbers, scale_updates, start
+from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.scaling.survey import Build, Path, parameters
 
-Loss = Callable[[Any, Any], Any]
+ModelLoss = Callable[[Any, Any], Any]
 """`loss(model, batch)`, a number."""
 
 MODEL = "model"
@@ -42,7 +42,7 @@ def measure_activity(
     plans: Sequence[ScalingPlan],
     tx: optax.GradientTransformation,
     batch: Any,
-    loss: Loss,
+    loss: ModelLoss,
     steps: int,
     keys: Any,
     together: int,
@@ -62,9 +62,9 @@ def measure_activity(
     paths = [row.tensor.path for row in made.rows]
     factors = _factors(plans)
 
-    def numbers(given: Any) -> Numbers:
+    def numbers(given: Any) -> PlanNumbers:
         init, lr, multipliers = given
-        return Numbers(
+        return PlanNumbers(
             dict(zip(paths, init, strict=True)),
             dict(zip(paths, lr, strict=True)),
             multipliers,
@@ -159,7 +159,7 @@ def train(
     model: nnx.Module,
     optimizer: optax.GradientTransformationExtraArgs,
     batch_of: Callable[[Any], Any],
-    loss: Loss,
+    loss: ModelLoss,
     steps: int,
 ) -> Any:
     """Train a model in place, by a loop that is compiled once; return the losses."""
@@ -188,7 +188,7 @@ def train(
     return losses
 
 
-def outputs(model: nnx.Module, batch: Any, loss: Loss) -> dict[str, Any]:
+def outputs(model: nnx.Module, batch: Any, loss: ModelLoss) -> dict[str, Any]:
     """Return the output of each submodule by its path, and what the model sows.
 
     A module that runs several times has several, stacked; what is no array of

@@ -10,7 +10,13 @@ import optax
 from flax import nnx
 
 from widthlab.parametrization import Parametrization, get
-from widthlab.scaling.activity import MODEL, Activity, Loss, measure_activity, outputs
+from widthlab.scaling.activity import (
+    MODEL,
+    Activity,
+    ModelLoss,
+    measure_activity,
+    outputs,
+)
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.judge import (
     Signal,
@@ -28,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from widthlab.claims import Outcome
-    from widthlab.scaling.judge import Judgement
+    from widthlab.scaling.judge import ModuleJudgement
 
 MARGIN = 0.15
 """Tolerance of a slope: below half of the least distance between exponents, ½."""
@@ -46,8 +52,8 @@ class CoordinateCheck(NamedTuple):
     """
 
     frame: pd.DataFrame
-    judgements: tuple[Judgement, ...]
-    control: tuple[Judgement, ...]
+    judgements: tuple[ModuleJudgement, ...]
+    control: tuple[ModuleJudgement, ...]
     label: str
 
     @property
@@ -106,7 +112,7 @@ def coordinate_check(
     *,
     widths: Sequence[int],
     batch: Any,
-    loss: Loss,
+    loss: ModelLoss,
     base_width: int | None = None,
     optimizer: str = "adam",
     tx: optax.GradientTransformation | None = None,
@@ -194,7 +200,7 @@ def coordinate_check(
 class _Setting(NamedTuple):
     build: Build
     batch: Any
-    loss: Loss
+    loss: ModelLoss
     optimizer: str
     tx: optax.GradientTransformation
     steps: int

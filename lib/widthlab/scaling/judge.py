@@ -43,7 +43,7 @@ PREDICTED = {"mup": Predicted(0.0, -0.5), "ntk": Predicted(-0.5, 0.0)}
 """Exponents by table; that of signals at the start and of the output's change is 0."""
 
 
-class Judgement(NamedTuple):
+class ModuleJudgement(NamedTuple):
     """What one module came to.
 
     Attributes:
@@ -88,7 +88,7 @@ def judge(
     margin: float,
     *,
     tied: bool,
-) -> tuple[Judgement, ...]:
+) -> tuple[ModuleJudgement, ...]:
     """Judge every module of a table of measurements.
 
     Args:
@@ -119,7 +119,7 @@ def judge(
         # What a tied embedding gives back is right only behind its multiplier.
         before = tied and signal.name.endswith(".attend")
         decided = not before and not any(word in signal.name for word in undecided)
-        found.append(Judgement(signal.name, checks[0], checks[1], decided))
+        found.append(ModuleJudgement(signal.name, checks[0], checks[1], decided))
     return tuple(found)
 
 
@@ -157,7 +157,9 @@ def predicted_for(name: str) -> Predicted:
     return PREDICTED[name]
 
 
-def verdict_of(judged: Sequence[Judgement], control: Sequence[Judgement]) -> Outcome:
+def verdict_of(
+    judged: Sequence[ModuleJudgement], control: Sequence[ModuleJudgement]
+) -> Outcome:
     """Return what a check came to as a whole."""
     decided = [j.outcome for j in judged if j.decided]
     if Outcome.FAIL in decided:
@@ -167,7 +169,7 @@ def verdict_of(judged: Sequence[Judgement], control: Sequence[Judgement]) -> Out
     return Outcome.PASS if passed and told else Outcome.OPEN
 
 
-def judgements_table(label: str, judged: Sequence[Judgement]) -> str:
+def judgements_table(label: str, judged: Sequence[ModuleJudgement]) -> str:
     """Return a line a module: both slopes with their predictions, and the outcome."""
     head = ("module", "start", "predicted", "change", "predicted", "outcome")
     lines: list[tuple[str, ...]] = [head]

@@ -43,7 +43,7 @@ _SURE = 0.05
 """Standard error up to which an exponent is told from the half next to it."""
 
 
-class Law(NamedTuple):
+class StartingLaw(NamedTuple):
     r"""How a parameter starts, compared with the base width.
 
     Attributes:
@@ -100,27 +100,27 @@ def laws(
     sizes: Sizes,
     width: Width,
     base_width: Width,
-) -> dict[Path, Law]:
+) -> dict[Path, StartingLaw]:
     """Return the law of each parameter between the base width and another.
 
     The ratio is exact where all widths grow alike and the law is a power. Otherwise it
     is measured at the width itself.
     """
     together = _together(width, base_width)
-    found, open_ones = dict[Path, Law](), list[Path]()
+    found, open_ones = dict[Path, StartingLaw](), list[Path]()
     for tensor in tensors:
         path = tensor.path
         exponent = sizes.exponents[path]
         if np.isneginf(sizes.logs[path]).any():
-            found[path] = Law(True, None, 1.0)
+            found[path] = StartingLaw(True, None, 1.0)
         elif exponent is not None and together is not None:
-            found[path] = Law(False, exponent, together ** -float(exponent))
+            found[path] = StartingLaw(False, exponent, together ** -float(exponent))
         else:
             open_ones.append(path)
     there = log_sizes(build, width, MANY, open_ones) if open_ones else {}
     for path in open_ones:
         ratio = float(np.exp(_mean(there[path]) - _mean(sizes.logs[path])))
-        found[path] = Law(False, None, ratio)
+        found[path] = StartingLaw(False, None, ratio)
     return found
 
 

@@ -11,7 +11,7 @@ from widthlab.parametrization import Parametrization, Role, get
 from widthlab.scaling import rules
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan, covered, fan_of
-from widthlab.scaling.laws import Law, Sizes, laws, measure
+from widthlab.scaling.laws import Sizes, StartingLaw, laws, measure
 from widthlab.scaling.survey import Build, Parameter, Path, Width, abstract, survey
 from widthlab.scaling.tied import multipliers
 
@@ -42,7 +42,7 @@ class ParameterRow(NamedTuple):
     tensor: Parameter
     role: str
     fan: Fan
-    law: Law
+    law: StartingLaw
     init: float
     lr: float
     retained: float
@@ -225,7 +225,7 @@ def _row(
     tensor: Parameter,
     role: str,
     fan: Fan,
-    law: Law,
+    law: StartingLaw,
     scores: Mapping[Path, float],
 ) -> ParameterRow:
     if role == FIXED:

@@ -152,7 +152,7 @@ def parametrize(
     return Scaled(start(build, made, rngs), made)
 
 
-class Numbers(NamedTuple):
+class PlanNumbers(NamedTuple):
     """The factors of a plan, by path and by name; they may be traced.
 
     Attributes:
@@ -166,7 +166,7 @@ class Numbers(NamedTuple):
     multipliers: Mapping[str, Any]
 
     @classmethod
-    def of(cls, made: ScalingPlan) -> Numbers:
+    def of(cls, made: ScalingPlan) -> PlanNumbers:
         """Return those of a plan, without what is left as it is."""
         init = {row.tensor.path: row.init for row in made.rows if row.init != 1.0}
         lr = {row.tensor.path: row.lr for row in made.rows if row.lr != 1.0}
@@ -174,10 +174,10 @@ class Numbers(NamedTuple):
 
 
 def start(
-    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: Numbers | None = None
+    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: PlanNumbers | None = None
 ) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
-    numbers = Numbers.of(made) if numbers is None else numbers
+    numbers = PlanNumbers.of(made) if numbers is None else numbers
     model = build(made.width, rngs)
     for path, variable in parameters(model):
         # Not even multiplied by one: at the base width nothing is touched.
@@ -194,11 +194,11 @@ def scale_updates(
     tx: optax.GradientTransformation,
     made: ScalingPlan,
     decay: float = 0.0,
-    numbers: Numbers | None = None,
+    numbers: PlanNumbers | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Multiply what an optimizer does to each parameter by its factor."""
     rows = made.by_path
-    rates = (Numbers.of(made) if numbers is None else numbers).lr
+    rates = (PlanNumbers.of(made) if numbers is None else numbers).lr
     shrinks = any(row.retained != 1.0 for row in made.rows)
     inner = optax.with_extra_args_support(tx)
 

@@ -20,10 +20,10 @@ from widthlab.claims.slopes import slope
 from widthlab.parametrization import get
 from widthlab.runs import Computed, frame, sweep
 from widthlab.runs.provenance import code_version
-from widthlab.scaling.activity import Loss, train
+from widthlab.scaling.activity import ModelLoss, train
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.plans import plan
-from widthlab.scaling.scaled import Numbers, scale_updates, start
+from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.scaling.survey import Build
 from widthlab.source import source_sha256
 
@@ -34,7 +34,7 @@ _FUNCTIONS = ("build", "data", "loss", "tx")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trained(Computed):
+class TrainedWidth(Computed):
     """Models of one width, by table, learning rate and seed: one program.
 
     Attributes:
@@ -55,7 +55,7 @@ class Trained(Computed):
 
     build: Build
     data: Callable[[Any, Any], Any]
-    loss: Loss
+    loss: ModelLoss
     tx: Callable[[Any], optax.GradientTransformation]
     parametrizations: tuple[str, ...]
     width: int
@@ -84,7 +84,7 @@ class Trained(Computed):
         return hash(digest(self.to_json()))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Trained) and self.to_json() == other.to_json()
+        return isinstance(other, TrainedWidth) and self.to_json() == other.to_json()
 
     def run(self) -> list[dict[str, Any]]:
         """Return the loss of each: the mean over the last quarter of training."""
@@ -97,7 +97,7 @@ class Trained(Computed):
                 base_width=self.base_width,
                 optimizer=self.optimizer,
             )
-            by_table.append((made, Numbers.of(made)))
+            by_table.append((made, PlanNumbers.of(made)))
         found = [
             {"parametrization": made.parametrization.name, "lr": lr, "seed": seed,
              "loss": float(value)}
@@ -107,7 +107,7 @@ class Trained(Computed):
         ]  # fmt: skip
         return found
 
-    def _losses(self, made: Any, numbers: Numbers) -> np.ndarray:
+    def _losses(self, made: Any, numbers: PlanNumbers) -> np.ndarray:
         """Losses by rate and seed."""
 
         def one(lr: Any, seed: Any) -> Any:
@@ -193,7 +193,7 @@ def transfer(
     widths: Sequence[int],
     lrs: Sequence[float],
     data: Callable[[Any, Any], Any],
-    loss: Loss,
+    loss: ModelLoss,
     steps: int,
     seeds: int | Sequence[int] = 4,
     parametrizations: Sequence[str] = ("mup", "sp"),
@@ -234,7 +234,7 @@ def transfer(
     base = min(widths) if base_width is None else base_width
     tables = tuple(parametrizations)
     runs = [
-        Trained(
+        TrainedWidth(
             build, data, loss, tx, tables, width, base, rates, numbers, steps, optimizer
         )
         for width in widths
