@@ -1,0 +1,35 @@
+r"""A Flax model of one's own under a parametrization: scaled, checked, transferred.
+
+Which axes of a model grow is found by evaluating it at several widths without numbers,
+what each parameter does follows from its layer, and what its initialiser does is
+measured. From these and a table of exponents come two factors a parameter, on its
+initial values and on its learning rate, and nothing else of the model changes.
+"""
+
+from widthlab.scaling.check import CoordinateCheck, coordinate_check
+from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.fans import Fan
+from widthlab.scaling.laws import Sizes, StartingLaw, measure
+from widthlab.scaling.plans import ParameterRow, ScalingPlan, plan
+from widthlab.scaling.scaled import Scaled, parametrize, start
+from widthlab.scaling.tied import Multiplier
+from widthlab.scaling.transfers import Transfer, transfer
+
+__all__ = [
+    "CoordinateCheck",
+    "Fan",
+    "Multiplier",
+    "ParameterRow",
+    "Scaled",
+    "ScalingError",
+    "ScalingPlan",
+    "Sizes",
+    "StartingLaw",
+    "Transfer",
+    "coordinate_check",
+    "measure",
+    "parametrize",
+    "plan",
+    "start",
+    "transfer",
+]

@@ -1,0 +1,298 @@
+"""The coordinate check: do a model's signals and their changes scale as predicted?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import optax
+from flax import nnx
+
+from widthlab.parametrization import Parametrization, get
+from widthlab.scaling.activity import (
+    MODEL,
+    Activity,
+    ModelLoss,
+    measure_activity,
+    outputs,
+)
+from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.judge import (
+    Signal,
+    judge,
+    judgements_table,
+    predicted_for,
+    verdict_of,
+)
+from widthlab.scaling.laws import measure
+from widthlab.scaling.plans import Roles, plan
+from widthlab.scaling.survey import Build
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from widthlab.claims.check import Outcome
+    from widthlab.scaling.judge import ModuleJudgement
+
+MARGIN = 0.15
+"""Tolerance of a slope: below half of the least distance between exponents, ½."""
+
+
+class CoordinateCheck(NamedTuple):
+    """What a coordinate check came to.
+
+    Attributes:
+        frame: a row a module, width, seed and quantity, "start" or "change".
+        judgements: one a module, in the order in which they run.
+        control: those of the control, judged as the parametrization itself; it must
+            fail. Empty without a control.
+        label: what was checked.
+    """
+
+    frame: pd.DataFrame
+    judgements: tuple[ModuleJudgement, ...]
+    control: tuple[ModuleJudgement, ...]
+    label: str
+
+    @property
+    def outcome(self) -> Outcome:
+        """Fail if a module does; pass if all that are judged pass, and a control fails.
+
+        A control that does not fail leaves all open: this check could not have told.
+        """
+        return verdict_of(self.judgements, self.control)
+
+    @property
+    def wrong(self) -> str | None:
+        """The module in which the fault is, as far as can be told; None without one.
+
+        Of the innermost modules that fail, the first to run whose start is wrong; if
+        all starts are right, the first whose change is.
+        """
+        failing = [j for j in self.judgements if j.fails]
+        inner = [
+            j
+            for j in failing
+            if j.name != MODEL
+            and not any(k.name.startswith(f"{j.name}.") for k in failing)
+        ] or failing
+        starts = [j for j in inner if j.start_fails]
+        return next((j.name for j in (starts or inner)), None)
+
+    def __str__(self) -> str:
+        lines = [judgements_table(self.label, self.judgements)]
+        lines.append(f"outcome: {self.outcome}")
+        if self.wrong:
+            lines.append(f"look at: {self.wrong}")
+        if self.control:
+            failed = sum(j.fails for j in self.control)
+            lines.append(f"control: {failed} of {len(self.control)} modules fail")
+        return "\n".join(lines)
+
+    def figure(self, quantity: str = "change") -> Figure:
+        """Draw a quantity of each innermost module against width, by arm."""
+        from widthlab import plots
+
+        names = [j.name for j in self.judgements]
+        inner = {n for n in names if not any(m.startswith(f"{n}.") for m in names)}
+        table = self.frame
+        kept = table["module"].isin(sorted(inner))
+        positive = (table["quantity"] == quantity) & (table["value"] > 0)
+        chosen = table.loc[positive & kept]
+        return plots.small_multiples(
+            chosen, panels="module", titles=str, height=1.7, title=quantity
+        )
+
+
+def coordinate_check(
+    build: Build,
+    parametrization: str | Parametrization = "mup",
+    *,
+    widths: Sequence[int],
+    batch: Any,
+    loss: ModelLoss,
+    base_width: int | None = None,
+    optimizer: str = "adam",
+    tx: optax.GradientTransformation | None = None,
+    steps: int = 4,
+    seeds: int | Sequence[int] = 4,
+    roles: Roles | None = None,
+    tied: bool | None = None,
+    control: str | None = "sp",
+    undecided: Sequence[str] = ("scores",),
+    margin: float = MARGIN,
+    together: int = 8,
+) -> CoordinateCheck:
+    r"""Train a model at several widths for a few steps, and judge each module's output.
+
+    Of each output the root mean square at the start, and that of its change, have a
+    slope against width by seed, whose mean with Student's interval is judged against
+    the exponent predicted for μP or NTP. Changes are measured with a read-out that
+    starts at zero: one that starts at $1/n$ moves by a random part of order
+    $n^{-1/2}$ too, which hides the exponent at a small rate.
+
+    Attention scores are not decided: at such sizes $q \cdot k / d$ and
+    $q \cdot k / \sqrt d$ cannot be told apart by their change, since queries and keys
+    align only slowly. Keep the size of a head fixed.
+
+    Args:
+        build: makes the model, `build(width, rngs)`.
+        parametrization: "mup" or "ntk", or a table with their predictions.
+        widths: at least three.
+        batch: what the loss takes, the same at each step.
+        loss: `loss(model, batch)`.
+        base_width: where the model is the user's own; by default the least width.
+        optimizer: name of the update rule.
+        tx: the optimizer itself, with its rate; by default Adam with 0.003.
+        steps: of training, at least two: the first one only wakes the read-out.
+        seeds: how many models of each width, or their seeds.
+        roles: as for `widthlab.scaling.parametrize`.
+        tied: as for `widthlab.scaling.parametrize`.
+        control: a table that must fail; None for none.
+        undecided: outputs in whose name one of these words is are not judged.
+        margin: tolerance of a slope.
+        together: seeds that are trained at a time, as far as memory goes.
+
+    Raises:
+        ScalingError: the model cannot be scaled, or nothing is predicted.
+    """
+    table = parametrization
+    if isinstance(table, str):
+        table = get(table)
+    predicted_for(table.name)
+    if len({*widths}) < 3 or steps < 2:
+        raise ScalingError(
+            f"widths are {[*widths]} and steps {steps}; a slope needs three widths, "
+            "and a read-out that starts at zero two steps"
+        )
+    base = min(widths) if base_width is None else base_width
+    tx = optax.adam(3e-3) if tx is None else tx
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    setting = _Setting(
+        build, batch, loss, optimizer, tx, steps, tuple(numbers), together, set()
+    )
+    arms = [table, *([get(control)] if control else [])]
+    signals = _signals(setting, widths)
+    setting.read_outs.update(s.name for s in signals if s.read_out and not s.grows)
+    frame, tied = _measured(setting, arms, widths, base, roles, tied)
+    judged = [
+        judge(
+            frame.loc[frame["parametrization"] == arm.name],
+            signals,
+            table.name,
+            undecided,
+            margin,
+            tied=tied,
+        )
+        for arm in arms
+    ]
+    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
+    return CoordinateCheck(
+        frame,
+        judged[0],
+        judged[1] if control else (),
+        f"{label}, {len(numbers)} seeds, {steps} steps",
+    )
+
+
+class _Setting(NamedTuple):
+    build: Build
+    batch: Any
+    loss: ModelLoss
+    optimizer: str
+    tx: optax.GradientTransformation
+    steps: int
+    seeds: tuple[int, ...]
+    together: int
+    read_outs: set[str]
+
+
+def _measured(
+    setting: _Setting,
+    arms: Sequence[Parametrization],
+    widths: Sequence[int],
+    base: int,
+    roles: Roles | None,
+    tied: bool | None,
+) -> tuple[pd.DataFrame, bool]:
+    """Measure all widths under several tables; also whether an embedding is tied."""
+    import pandas as pd
+
+    keys = jax.vmap(jax.random.key)(jax.numpy.asarray(setting.seeds))
+    sizes = measure(setting.build, base)
+    frames, found = list[pd.DataFrame](), False
+    for width in widths:
+        plans = [
+            plan(
+                setting.build,
+                arm,
+                width=width,
+                base_width=base,
+                optimizer=setting.optimizer,
+                roles=roles,
+                tied=tied,
+                sizes=sizes,
+            )
+            for arm in arms
+        ]
+        active = measure_activity(
+            setting.build, plans, setting.tx, setting.batch, setting.loss,
+            setting.steps, keys, setting.together,
+            setting.read_outs,
+        )  # fmt: skip
+        found = bool(plans[0].multipliers)
+        frames.append(_rows(active, [arm.name for arm in arms], width, setting.seeds))
+    return pd.concat(frames, ignore_index=True), found
+
+
+def _rows(
+    active: Activity, arms: Sequence[str], width: int, seeds: Sequence[int]
+) -> pd.DataFrame:
+    """Table of what was measured at one width: a row an arm, seed, module, quantity."""
+    import numpy as np
+    import pandas as pd
+
+    columns = ["parametrization", "seed"]
+    index = pd.MultiIndex.from_product([arms, seeds], names=columns)
+    parts = []
+    for quantity, values in (("start", active.start), ("change", active.change)):
+        flat = {module: np.asarray(v).ravel() for module, v in values.items()}
+        wide = pd.DataFrame(flat, index=index).reset_index()
+        long = wide.melt(columns, var_name="module")
+        parts.append(long.assign(width=width, quantity=quantity))
+    return pd.concat(parts, ignore_index=True)
+
+
+def _signals(setting: _Setting, widths: Sequence[int]) -> list[Signal]:
+    """Return each output in the order in which they are computed, and if it grows."""
+    shapes = [_traced(setting, width) for width in sorted({*widths})[:2]]
+    names = [*shapes[0]]
+    last = shapes[0].get(MODEL)
+    return [
+        Signal(name, shapes[0][name] != shapes[1][name], shapes[0][name] == last)
+        for name in names
+    ]
+
+
+def _traced(setting: _Setting, width: int) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's outputs by name, sorted by when they are computed."""
+    names: list[str] = []
+
+    def run() -> list[Any]:
+        model = setting.build(width, nnx.Rngs(0))
+        found = outputs(model, setting.batch, setting.loss)
+        names[:] = [*found]
+        return [*found.values()]
+
+    jaxpr = jax.make_jaxpr(run)().jaxpr
+    place = {
+        id(var): number
+        for number, equation in enumerate(jaxpr.eqns)
+        for var in equation.outvars
+    }
+    order = sorted(
+        range(len(names)), key=lambda i: (place.get(id(jaxpr.outvars[i]), -1), i)
+    )
+    return {names[i]: tuple(jaxpr.outvars[i].aval.shape) for i in order}

@@ -1,0 +1,301 @@
+"""A model of one's own, scaled: plain Flax with plain optax."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from widthlab.parametrization import Parametrization
+from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.plans import Roles, ScalingPlan, plan
+from widthlab.scaling.rules import rule_of
+from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
+from widthlab.scaling.tied import Multiplier
+
+_STATES = {
+    "ScaleByAdamState": ("adam", "adamw"),
+    "ScaleByLionState": ("lion",),
+    "FactoredState": ("adafactor",),
+    "MuonState": ("muon",),
+    "TraceState": ("momentum",),
+}
+# What a rule need not keep, or keeps beside others.
+_NEEDED = {
+    "adam": "ScaleByAdamState",
+    "adamw": "ScaleByAdamState",
+    "lion": "ScaleByLionState",
+    "adafactor": "FactoredState",
+    "muon": "MuonState",
+    "momentum": "TraceState",
+}
+
+
+class Scaled:
+    """A scaled model, the factors on its learning rates, and the table of both.
+
+    Attributes:
+        model: the model, rescaled; its class and its call are the user's own.
+        plan: what was done to each parameter.
+    """
+
+    def __init__(self, model: nnx.Module, plan: ScalingPlan):
+        """Hold a model that `start` made, and its plan."""
+        self.model, self.plan = model, plan
+
+    def optimizer(
+        self, tx: optax.GradientTransformation, *, decay: float = 0.0
+    ) -> optax.GradientTransformationExtraArgs:
+        """Return the optimizer with each parameter's factor on what it does.
+
+        Weight decay inside `tx` (optax.adamw) is multiplied by the same factor, as
+        the learning rate is: per step a parameter shrinks by rate × factor × decay.
+        `decay` is the other kind, independent of all rates: per step every parameter
+        shrinks by this share. Adam's ε is not scaled: gradients shrink as the width
+        grows, so that it has to stay far below them.
+
+        Args:
+            tx: a whole optimizer of optax, with its learning rate or schedule.
+            decay: share by which parameters shrink in each step.
+
+        Raises:
+            ScalingError: when first used, where `tx` is another optimizer than the plan
+                was made for.
+        """
+        return scale_updates(tx, self.plan, decay)
+
+    def matrices(self, params: Any) -> Any:
+        """Return optax's Muon dimensions: hidden matrices, None for all others.
+
+        For `optax.contrib.muon(..., muon_weight_dimension_numbers=scaled.matrices)`,
+        which trains the others with Adam.
+        """
+        from optax.contrib import MuonDimensionNumbers
+
+        rows = self.plan.by_path
+
+        def numbers(keys: Any, leaf: Any) -> Any:
+            row, ndim = rows[path_of(keys)], len(leaf.shape)
+            if not row.matrix:
+                return None
+            fans = (row.fan.inputs, row.fan.outputs)
+            return MuonDimensionNumbers(*(tuple(a % ndim for a in f) for f in fans))
+
+        return jax.tree_util.tree_map_with_path(numbers, params)
+
+    def __str__(self) -> str:
+        return show(self.plan)
+
+
+def parametrize(
+    build: Build,
+    parametrization: str | Parametrization,
+    *,
+    width: Width,
+    base_width: Width,
+    optimizer: str = "adam",
+    rngs: nnx.Rngs,
+    roles: Roles | None = None,
+    tied: bool | None = None,
+) -> Scaled:
+    """Return a model of one's own under a parametrization.
+
+    At the base width it is bit for bit what `build` makes. At another width its initial
+    values and learning rates are multiplied by one factor a parameter, such that sizes
+    and updates follow the table from the base width on; multipliers are absorbed.
+
+    Args:
+        build: makes the model, `build(width, rngs)`; of several independent widths it
+            gets a mapping.
+        parametrization: a table of the catalogue, by name or as such.
+        width: the width, or widths by name.
+        base_width: width at which the model is the user's own, and was tuned.
+        optimizer: the update rule: a key of `widthlab.scaling.rules.RULES`.
+        rngs: what the initial values are drawn with.
+        roles: what parameters do that no rule covers, or for which it errs, by path.
+        tied: whether an embedding is the read-out too; by default it is if the model's
+            code calls `attend` and no other parameter reads out.
+
+    Raises:
+        ScalingError: a model that cannot be scaled, with what to write.
+
+    Example:
+        >>> def build(width, rngs):
+        ...     return nnx.Sequential(
+        ...         nnx.Linear(8, width, rngs=rngs),
+        ...         nnx.relu,
+        ...         nnx.Linear(width, width, rngs=rngs),
+        ...         nnx.relu,
+        ...         nnx.Linear(width, 3, use_bias=False, rngs=rngs),
+        ...     )
+        >>> scaled = parametrize(
+        ...     build, "mup", width=256, base_width=64, rngs=nnx.Rngs(0)
+        ... )
+        >>> [row.lr for row in scaled.plan.rows if row.tensor.path[-1] == "kernel"]
+        [1.0, 0.25, 0.25]
+        >>> tx = scaled.optimizer(optax.adam(1e-2))
+        >>> optimizer = nnx.Optimizer(scaled.model, tx, wrt=nnx.Param)
+    """
+    made = plan(
+        build,
+        parametrization,
+        width=width,
+        base_width=base_width,
+        optimizer=optimizer,
+        roles=roles,
+        tied=tied,
+    )
+    return Scaled(start(build, made, rngs), made)
+
+
+class PlanNumbers(NamedTuple):
+    """The factors of a plan, by path and by name; they may be traced.
+
+    Attributes:
+        init: on initial values.
+        lr: on learning rates.
+        multipliers: of each multiplier.
+    """
+
+    init: Mapping[Path, Any]
+    lr: Mapping[Path, Any]
+    multipliers: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, made: ScalingPlan) -> PlanNumbers:
+        """Return those of a plan, without what is left as it is."""
+        init = {row.tensor.path: row.init for row in made.rows if row.init != 1.0}
+        lr = {row.tensor.path: row.lr for row in made.rows if row.lr != 1.0}
+        return cls(init, lr, made.multipliers)
+
+
+def start(
+    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: PlanNumbers | None = None
+) -> Any:
+    """Return a model with the initial values of a plan; it can be traced."""
+    numbers = PlanNumbers.of(made) if numbers is None else numbers
+    model = build(made.width, rngs)
+    for path, variable in parameters(model):
+        # Not even multiplied by one: at the base width nothing is touched.
+        if path in numbers.init:
+            value = variable[...]
+            variable[...] = value * jnp.asarray(numbers.init[path], value.dtype)
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, Multiplier):
+            module.factor[...] = jnp.asarray(numbers.multipliers[module.name])
+    return model
+
+
+def scale_updates(
+    tx: optax.GradientTransformation,
+    made: ScalingPlan,
+    decay: float = 0.0,
+    numbers: PlanNumbers | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Multiply what an optimizer does to each parameter by its factor."""
+    rows = made.by_path
+    rates = (PlanNumbers.of(made) if numbers is None else numbers).lr
+    shrinks = any(row.retained != 1.0 for row in made.rows)
+    inner = optax.with_extra_args_support(tx)
+
+    def init(params: Any) -> Any:
+        state = inner.init(params)
+        _check(made, state)
+        return (state, jnp.zeros((), jnp.int32)) if shrinks else (state,)
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        if params is None and (decay or shrinks):
+            raise ScalingError("give the parameters: update(updates, state, params)")
+        updates, inside = inner.update(updates, state[0], params, **extra)
+
+        def one(keys: Any, update: Any, *weights: Any) -> Any:
+            path = path_of(keys)
+            if path in rates:
+                update = update * jnp.asarray(rates[path], update.dtype)
+            for weight in weights:
+                lost = decay + _lost(rows[path].retained, state)
+                update = update - jnp.asarray(lost, update.dtype) * weight
+            return update
+
+        trees = (updates, params) if decay or shrinks else (updates,)
+        scaled = jax.tree_util.tree_map_with_path(one, *trees)
+        return scaled, (inside, *(step + 1 for step in state[1:]))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _lost(retained: float, state: Any) -> Any:
+    """Share of the initial values that the first step takes (HP and HPZ)."""
+    if len(state) == 1:
+        return 0.0
+    return jnp.where(state[1] == 0, 1.0 - retained, 0.0)
+
+
+def _check(made: ScalingPlan, state: Any) -> None:
+    """Refuse another optimizer than the plan's, as what it keeps says."""
+    kept: list[Any] = []
+
+    def visit(node: Any) -> bool:
+        if type(node).__name__ in _STATES:
+            kept.append(node)
+        return False
+
+    jax.tree.flatten(state, is_leaf=visit)
+    names = [type(node).__name__ for node in kept]
+    wanted = made.optimizer
+    needed = _NEEDED.get(wanted)
+    # Muon trains what is no matrix with Adam.
+    allowed = {needed, "ScaleByAdamState"} if wanted == "muon" else {needed}
+    wrong = [name for name in names if name not in allowed]
+    if wrong or (needed is not None and needed not in names):
+        said = f"it keeps {', '.join(wrong)}" if wrong else f"it keeps no {needed}"
+        likely = _STATES[wrong[0]][0] if wrong else "sgd"
+        raise ScalingError(
+            f"the model was scaled for {wanted!r}, and this optimizer is another: "
+            f"{said}; say parametrize(..., optimizer={likely!r}), or give the former"
+        )
+    if wanted == "muon":
+        _check_muon(made, next(n for n in kept if type(n).__name__ == "MuonState"))
+
+
+def _check_muon(made: ScalingPlan, state: Any) -> None:
+    paths = {path_of(k) for k, _ in jax.tree_util.tree_flatten_with_path(state.mu)[0]}
+    if paths != {row.tensor.path for row in made.rows if row.matrix}:
+        raise ScalingError(
+            "the spectral rule is for hidden matrices alone: write optax.contrib.muon("
+            "..., muon_weight_dimension_numbers=scaled.matrices)"
+        )
+
+
+def show(made: ScalingPlan) -> str:
+    """Return the table of a plan: a line a parameter."""
+    head = ("parameter", "shape", "grows", "role", "starts", "init ×", "lr ×", "from")
+    lines: list[tuple[str, ...]] = [head]
+    for row in made.rows:
+        shape = "×".join(map(str, row.tensor.shape)) or "scalar"
+        grows = ", ".join(
+            f"{axis}: {'·'.join(names)}"
+            for axis, names in enumerate(row.tensor.grows)
+            if names
+        )
+        known = (row.tensor.name, shape, grows or "-", row.role, str(row.law))
+        lines.append((*known, f"{row.init:.4g}", f"{row.lr:.4g}", row.why))
+    sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    texts = [
+        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
+        for line in lines
+    ]
+    source = f"{made.optimizer}: {rule_of(made.optimizer).source}"
+    title = (
+        f"{made.parametrization.label} from width {made.base_width} to {made.width}"
+        f"; {source}"
+    )
+    factors = [f'Multiplier("{k}"): × {v:.4g}' for k, v in made.multipliers.items()]
+    return "\n".join([title, *texts, *factors])
+
+
+__all__ = ["Scaled", "parametrize", "scale_updates", "show", "start"]

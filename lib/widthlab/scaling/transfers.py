@@ -1,0 +1,270 @@
+"""Does the best learning rate of a small model serve a large one?"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path as File
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from widthlab.canonical import digest
+from widthlab.claims import Estimate
+from widthlab.claims.estimates import ClaimError, mean
+from widthlab.claims.slopes import slope
+from widthlab.parametrization import get
+from widthlab.runs import Computed, frame, sweep
+from widthlab.runs.provenance import code_version
+from widthlab.scaling.activity import ModelLoss, train
+from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.plans import plan
+from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
+from widthlab.scaling.survey import Build
+from widthlab.source import source_sha256
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FUNCTIONS = ("build", "data", "loss", "tx")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedWidth(Computed):
+    """Models of one width, by table, learning rate and seed: one program.
+
+    Attributes:
+        build: makes the model.
+        data: `data(key, step)`, a batch; the key is the seed's own.
+        loss: `loss(model, batch)`.
+        tx: makes the optimizer from its learning rate, such as optax.adam.
+        parametrizations: names of tables.
+        width: of the models.
+        base_width: where they are the user's own.
+        lrs: learning rates.
+        seeds: seeds of weights and data.
+        steps: of training.
+        optimizer: name of the update rule.
+    """
+
+    kind: ClassVar[str] = "computations"
+
+    build: Build
+    data: Callable[[Any, Any], Any]
+    loss: ModelLoss
+    tx: Callable[[Any], optax.GradientTransformation]
+    parametrizations: tuple[str, ...]
+    width: int
+    base_width: int
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    optimizer: str
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What tells one from another in a table."""
+        return {"width": self.width}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings, with functions as the hash of their source."""
+        here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        sources = {name: source_sha256(here.pop(name)) for name in _FUNCTIONS}
+        # The library's own version does not cover this room, which stored runs of
+        # other kinds do not depend on.
+        room = code_version(sorted(File(__file__).parent.glob("*.py")))
+        plain = super().to_json()
+        return {**plain, "fields": {**here, **sources}, "source": room}
+
+    def __hash__(self) -> int:
+        return hash(digest(self.to_json()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, TrainedWidth) and self.to_json() == other.to_json()
+
+    def run(self) -> list[dict[str, Any]]:
+        """Return the loss of each: the mean over the last quarter of training."""
+        by_table = []
+        for name in self.parametrizations:
+            made = plan(
+                self.build,
+                get(name),
+                width=self.width,
+                base_width=self.base_width,
+                optimizer=self.optimizer,
+            )
+            by_table.append((made, PlanNumbers.of(made)))
+        found = [
+            {"parametrization": made.parametrization.name, "lr": lr, "seed": seed,
+             "loss": float(value)}
+            for made, numbers in by_table
+            for lr, row in zip(self.lrs, self._losses(made, numbers), strict=True)
+            for seed, value in zip(self.seeds, row, strict=True)
+        ]  # fmt: skip
+        return found
+
+    def _losses(self, made: Any, numbers: PlanNumbers) -> np.ndarray:
+        """Losses by rate and seed."""
+
+        def one(lr: Any, seed: Any) -> Any:
+            weights, order = jax.random.split(jax.random.key(seed))
+            model = start(self.build, made, nnx.Rngs(weights), numbers)
+            optimizer = scale_updates(self.tx(lr), made, numbers=numbers)
+            losses = train(
+                model, optimizer, lambda step: self.data(order, step), self.loss,
+                self.steps,
+            )  # fmt: skip
+            return losses[-max(1, self.steps // 4) :].mean()
+
+        rates, seeds = jnp.asarray(self.lrs), jnp.asarray(self.seeds)
+        all_of = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
+        return np.asarray(all_of(rates, seeds))
+
+
+class Transfer(NamedTuple):
+    """Losses by table, width, learning rate and seed, and what follows.
+
+    Attributes:
+        frame: a row a run; a loss that is no number is of a run that diverged.
+    """
+
+    frame: pd.DataFrame
+
+    def optima(self, name: str) -> pd.DataFrame:
+        r"""Return the best learning rate of each width and seed.
+
+        It is the minimum of the parabola through the least loss and its neighbours, in
+        $\log$ of the rate.
+
+        Raises:
+            ClaimError: the least loss is at an end of the rates.
+        """
+        import pandas as pd
+
+        chosen = self.frame.loc[self.frame["parametrization"] == name]
+        pairs = chosen[["width", "seed"]].drop_duplicates().to_numpy().tolist()
+        rows = [
+            {"width": width, "seed": seed,
+             "value": _best(_of(chosen, width=width, seed=seed), name, width)}
+            for width, seed in pairs
+        ]  # fmt: skip
+        return pd.DataFrame(rows)
+
+    def drift(self, name: str) -> Estimate:
+        """Return the exponent of the best learning rate against width."""
+        return slope(self.optima(name))
+
+    def cost(self, name: str) -> Estimate:
+        """Return what the small model's best rate costs the largest model.
+
+        Its loss at that rate, less its loss at its own best one; by seed.
+        """
+        optima = self.optima(name)
+        first, last = optima["width"].min(), optima["width"].max()
+        chosen = self.frame.loc[self.frame["parametrization"] == name]
+        lost = []
+        for seed in optima["seed"].unique():
+            x, y = _curve(_of(chosen, width=last, seed=seed))
+            small, own = (
+                np.log(_of(optima, width=width, seed=seed)["value"].item())
+                for width in (first, last)
+            )
+            lost.append(np.interp(small, x, y) - np.interp(own, x, y))
+        return mean(lost)
+
+    def __str__(self) -> str:
+        lines = []
+        for name in self.frame["parametrization"].unique():
+            try:
+                drift, cost = self.drift(name), self.cost(name)
+                lines.append(f"{name}: best rate ~ width^{drift}; costs {cost}")
+            except ClaimError as error:
+                lines.append(f"{name}: {error}")
+        return "\n".join(lines)
+
+
+def transfer(
+    build: Build,
+    *,
+    widths: Sequence[int],
+    lrs: Sequence[float],
+    data: Callable[[Any, Any], Any],
+    loss: ModelLoss,
+    steps: int,
+    seeds: int | Sequence[int] = 4,
+    parametrizations: Sequence[str] = ("mup", "sp"),
+    base_width: int | None = None,
+    optimizer: str = "adam",
+    tx: Callable[[Any], optax.GradientTransformation] = optax.adam,
+    **options: Any,
+) -> Transfer:
+    """Train a model at several widths and learning rates under two parametrizations.
+
+    Each width is one computation, whose losses are kept: what was interrupted goes on
+    with the next one.
+
+    Args:
+        build: makes the model, `build(width, rngs)`.
+        widths: at least three.
+        lrs: learning rates, at least three, increasing.
+        data: `data(key, step)`, a batch, of JAX's functions.
+        loss: `loss(model, batch)`.
+        steps: of training.
+        seeds: how many, or which.
+        parametrizations: names of tables.
+        base_width: where the model is the user's own; by default the least width.
+        optimizer: name of the update rule.
+        tx: makes the optimizer from its learning rate.
+        **options: as for `widthlab.sweep`: `store`, `executor`, `progress`.
+
+    Raises:
+        ScalingError: too few widths or rates, or a model that cannot be scaled.
+    """
+    rates = tuple(map(float, lrs))
+    if len({*widths}) < 3 or len(rates) < 3 or rates != tuple(sorted({*rates})):
+        raise ScalingError(
+            f"widths are {[*widths]} and lrs {[*lrs]}; give three or more of each, the "
+            "rates increasing"
+        )
+    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    base = min(widths) if base_width is None else base_width
+    tables = tuple(parametrizations)
+    runs = [
+        TrainedWidth(
+            build, data, loss, tx, tables, width, base, rates, numbers, steps, optimizer
+        )
+        for width in widths
+    ]
+    return Transfer(frame(sweep(runs, **options)))
+
+
+def _of(frame: pd.DataFrame, *, width: Any, seed: Any) -> pd.DataFrame:
+    return frame.loc[(frame["width"] == width) & (frame["seed"] == seed)]
+
+
+def _curve(part: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of the rates, and losses; what diverged is as bad as can be."""
+    part = part.sort_values("lr")
+    losses = part["loss"].to_numpy(float)
+    losses = np.where(np.isfinite(losses), losses, np.inf)
+    return np.log(part["lr"].to_numpy(float)), losses
+
+
+def _best(part: pd.DataFrame, name: str, width: Any) -> float:
+    x, y = _curve(part)
+    least = int(np.argmin(y))
+    if least in (0, len(y) - 1):
+        end = "low" if least == 0 else "high"
+        raise ClaimError(
+            f"the least loss of {name!r} at width {width} is at the {end} end of the "
+            f"learning rates, {np.exp(x[least]):g}; give more of them"
+        )
+    near = slice(least - 1, least + 2)
+    if not np.isfinite(y[near]).all():
+        return float(np.exp(x[least]))  # beside it training diverges
+    a, b, _ = np.polyfit(x[near] - x[least], y[near], 2)
+    return float(np.exp(x[least] - (b / (2 * a) if a > 0 else 0.0)))

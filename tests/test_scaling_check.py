@@ -1,0 +1,230 @@
+"""The coordinate check: sound models pass, broken ones are found; and transfer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pandas as pd
+import pytest
+from flax import nnx
+from scaling_models import Perceptron, convolutional, perceptron, transformer
+from widthlab import scaling
+from widthlab.claims.check import Outcome
+from widthlab.claims.estimates import ClaimError
+from widthlab.scaling.transfers import TrainedWidth
+
+WIDTHS = (32, 64, 128)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _as_users_do():
+    """What users write runs under JAX's own rules of promotion, and so does optax."""
+    # Not for this thread alone: runs have threads of their own.
+    before = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", before)
+
+
+def of_classes(model, batch):
+    logits = model(batch[0])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+def of_tokens(model, batch):
+    logits = model(batch[:, :-1])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    x, y = (jax.random.key(seed) for seed in (0, 1))
+    return jax.random.normal(x, (16, 8)), jax.random.randint(y, (16,), 0, 3)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return jax.random.randint(jax.random.key(0), (4, 9), 0, 16)
+
+
+def check(build, batch, loss=of_classes, **options):
+    options = {"widths": WIDTHS, "seeds": 6, "control": None, **options}
+    return scaling.coordinate_check(build, batch=batch, loss=loss, **options)
+
+
+@pytest.fixture(scope="module")
+def sound(vectors):
+    return check(perceptron(), vectors, control="sp")
+
+
+def test_a_sound_model_passes_and_the_control_fails(sound):
+    # At three small widths an interval may be too wide to pass, but none may fail.
+    assert sound.outcome is not Outcome.FAIL and sound.wrong is None
+    assert any(j.fails for j in sound.control)
+    assert [j.name for j in sound.judgements][:2] == ["layers.0", "layers.1"]
+    head = next(j for j in sound.judgements if j.name == "layers.2")
+    assert (head.start.predicted, head.change.predicted) == (-0.5, 0.0)
+    hidden = next(j for j in sound.judgements if j.name == "layers.1")
+    assert hidden.outcome is Outcome.PASS
+    assert f"outcome: {sound.outcome}" in str(sound) and "layers.1" in str(sound)
+
+
+def test_its_figure_has_a_panel_for_each_innermost_module(sound):
+    figure = sound.figure()
+    titles = [ax.texts or ax.get_title() for ax in figure.axes]
+    assert len(titles) >= 3
+
+
+@pytest.mark.parametrize(
+    ("build", "roles", "wrong"),
+    [
+        (perceptron(), {"layers.1.kernel": "fixed"}, "layers.1"),
+        (perceptron(depth=1), {"layers.1.kernel": "fixed"}, "layers.1"),
+        (perceptron(depth=3, middle=24), None, "layers.1"),
+    ],
+    ids=["standard layer", "unscaled read-out", "constant width"],
+)
+def test_a_layer_broken_on_purpose_is_named(build, roles, wrong, vectors):
+    found = check(build, vectors, roles=roles)
+    assert found.outcome is Outcome.FAIL and found.wrong == wrong
+
+
+def test_a_forgotten_embedding_is_named(tokens):
+    roles = {"embed.embedding": "fixed"}
+    found = check(transformer(layers=0), tokens, of_tokens, roles=roles)
+    assert found.outcome is Outcome.FAIL and found.wrong == "embed"
+
+
+def test_a_tied_embedding_without_a_multiplier_is_named(tokens):
+    build = transformer(tied=True, scaled=False, layers=0)
+    found = check(build, tokens, of_tokens, tied=False)
+    assert found.outcome is Outcome.FAIL and found.wrong == "embed.attend"
+
+
+def test_a_tied_embedding_with_its_multiplier_is_not_accused(tokens):
+    found = check(transformer(tied=True, layers=0), tokens, of_tokens)
+    assert found.wrong is None
+
+
+def test_a_transformer_is_not_accused(tokens):
+    found = check(transformer(layers=1), tokens, of_tokens)
+    assert found.wrong is None
+    names = {j.name for j in found.judgements}
+    assert {"blocks.0.attention.query", "blocks.0.up", "norm", "head"} <= names
+
+
+def test_a_convolutional_network_with_groups_is_not_accused():
+    # Groups of growing size normalise over more and more: no exponent changes.
+    x = jax.random.normal(jax.random.key(0), (4, 5, 5, 1))
+    found = check(convolutional(groups=8), (x, jnp.arange(4)), widths=(16, 32, 64))
+    assert found.wrong is None
+
+
+class WithScores(Perceptron):
+    """Sows something that no exponent is known of."""
+
+    def __call__(self, x):
+        x = self.layers[0](x)
+        self.sow(nnx.Intermediate, "scores", x @ x.T)
+        return self.layers[1](jnp.tanh(x))
+
+
+def test_attention_scores_are_not_decided(vectors):
+    def build(width, rngs):
+        return WithScores(width, rngs, depth=1)
+
+    found = check(build, vectors)
+    scores = next(j for j in found.judgements if j.name == "scores")
+    assert not scores.decided and scores.outcome is Outcome.OPEN
+    assert found.wrong is None
+    assert any(line.endswith("undecided") for line in str(found).splitlines())
+
+
+def test_a_check_that_cannot_tell_is_refused(vectors):
+    with pytest.raises(scaling.ScalingError, match="three widths"):
+        check(perceptron(), vectors, widths=(32, 64))
+    with pytest.raises(scaling.ScalingError, match="nothing is predicted for 'ip'"):
+        check(perceptron(), vectors, parametrization="ip", optimizer="sgd",
+              tx=optax.sgd(0.1))  # fmt: skip
+
+
+# Transfer
+
+
+def batch_of(key, step):
+    x = jax.random.normal(jax.random.fold_in(key, step), (16, 8))
+    return x, (x[:, 0] > 0).astype(int) + (x[:, 1] > 0).astype(int)
+
+
+SETTING = {
+    "data": batch_of,
+    "loss": of_classes,
+    "lrs": (0.001, 0.004, 0.016, 0.064, 0.256),
+    "steps": 12,
+    "seeds": 3,
+    "parametrizations": ("mup",),
+    "progress": False,
+}
+
+
+def test_transfer_trains_each_width_once(monkeypatch):
+    found = scaling.transfer(perceptron(), widths=(8, 16, 32), **SETTING)
+    assert len(found.frame) == 3 * 5 * 3
+    best = found.optima("mup")
+    assert best["value"].between(0.001, 0.256).all()
+    drift, cost = found.drift("mup"), found.cost("mup")
+    assert abs(drift.value) < 0.75 and cost.high >= 0
+
+    def never(self):
+        raise AssertionError("was trained again")
+
+    monkeypatch.setattr(TrainedWidth, "run", never)
+    again = scaling.transfer(perceptron(), widths=(8, 16, 32), **SETTING)
+    pd.testing.assert_frame_equal(again.frame, found.frame)
+    assert str(again).startswith("mup: best rate ~ width^")
+
+
+def test_what_decides_on_the_losses_is_in_the_key():
+    args = (
+        perceptron(),
+        batch_of,
+        of_classes,
+        optax.adam,
+        ("mup",),
+        8,
+        8,
+        (0.1,),
+        (0,),
+    )
+    one = TrainedWidth(*args, 3, "adam")
+    assert one == TrainedWidth(perceptron(), *args[1:], 3, "adam")
+    assert one != TrainedWidth(perceptron(depth=3), *args[1:], 3, "adam")
+    assert one != TrainedWidth(*args, 4, "adam")
+
+
+def curve(optimum):
+    rates = 2.0 ** np.arange(-6, 0)
+    return [
+        {"parametrization": "mup", "width": width, "seed": seed, "lr": lr,
+         "loss": 1 + (np.log2(lr) - optimum(width) - 0.1 * seed) ** 2}
+        for width in (64, 128, 256) for seed in (0, 1) for lr in rates
+    ]  # fmt: skip
+
+
+def test_optimum_drift_and_cost_of_a_known_curve():
+    # The optimum halves with each doubling of the width.
+    found = scaling.Transfer(pd.DataFrame(curve(lambda n: 3.5 - np.log2(n))))
+    best = found.optima("mup").query("width == 64 and seed == 0")["value"].item()
+    assert best == pytest.approx(2**-2.5)
+    assert found.drift("mup").value == pytest.approx(-1)
+    # Two octaves off; the curve is interpolated between rates.
+    assert found.cost("mup").value == pytest.approx(4, rel=0.1)
+
+
+def test_an_optimum_at_the_end_of_the_rates_is_none():
+    found = scaling.Transfer(pd.DataFrame(curve(lambda n: -9)))
+    with pytest.raises(ClaimError, match="at the low end"):
+        found.drift("mup")
+    assert "give more of them" in str(found)
+    with pytest.raises(scaling.ScalingError, match="three or more"):
+        scaling.transfer(perceptron(), widths=(8, 16), **SETTING)
