@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
-from scipy.optimize import minimize
-from widthlab.papers.woodworth2020kernel import digits, linear, nets, setups
+from scipy.optimize import minimize, root
+from widthlab.papers.woodworth2020kernel import digits, linear, nearest, nets, setups
 from widthlab.papers.woodworth2020kernel.descent import (
     descend,
     dual_flow,
@@ -184,6 +184,55 @@ def test_the_explicit_bias_is_depth_four():
     assert np.abs(explicit(z) / Potential(3).value(z) - 1).min() > 0.05
     # And the paper's quartic, at one point: its smaller real root.
     assert explicit(np.array([1.0]))[0] == pytest.approx(0.118351, abs=1e-6)
+
+
+def test_the_nearest_interpolator_is_depth_four_from_a_uniform_start_alone(task):
+    x, y, _ = task
+    alpha = 0.3
+
+    def by_its_definition(shape):
+        """Stationary: w = w0 / (1 -+ X' nu), which is what least distance asks for."""
+        start = alpha * shape
+
+        def predictor(nu):
+            z = x.T @ nu
+            return (start / (1 - z)) ** 2 - (start / (1 + z)) ** 2
+
+        found = root(lambda nu: x @ predictor(nu) - y, np.zeros(len(y)), tol=1e-10)
+        assert found.success
+        return predictor(found.x)
+
+    size = x.shape[1]
+    even = minimise(x, y, Potential(4, 2 * np.log(alpha))).beta
+    assert distance(even, by_its_definition(np.ones(size))) < 1e-6
+    shape = linear.log_normal(0, size)
+    uneven = minimise(x, y, Potential(4, 2 * np.log(alpha), shape**0.5)).beta
+    assert distance(uneven, by_its_definition(shape)) > 0.01
+
+
+@pytest.mark.parametrize(("depth", "shaped"), [(2, False), (2, True), (3, False)])
+def test_descents_leave_out_an_explicit_bias_that_they_do_not_know(depth, shaped):
+    spec = linear.Descents(0, 1.0, 1e-5, 1e-4, depth, shaped)
+    names = {row["quantity"] for row in spec.run()}
+    assert ("explicit" in names) == (depth == 2 and not shaped)
+    assert {"flow", "path", "twice the scale", "depth 3"} <= names
+
+
+def test_both_biases_share_their_limits_and_a_change_of_scale_brings_them_near():
+    rows = rows_of([nearest.Nearest(0, (1.0, 0.1), (0.1,))])
+    assert list(rows["alpha"]) == [1.0, 0.1, 0.1] and "rescaled" not in rows
+    wide, equal, scaled = rows["distance"]
+    assert wide < 1e-3 and scaled < 0.2 * equal
+    assert 1 < rows["times"].iloc[-1] < 4
+
+
+def test_noise_of_the_labels_slows_the_approach_at_depth_two():
+    exponents = (-5.0, -7.0)
+    falls = {}
+    for noise in (0.0, 0.1):
+        rows = rows_of([linear.Limits(0, (2,), exponents, noise)])
+        falls[noise] = float(-np.diff(np.log10(rows["excess_l1"]))[0] / 2)
+    assert falls[0.1] < 0.35 < falls[0.0]
 
 
 def test_plateau_of_least_norm():

@@ -1,6 +1,6 @@
 r"""The explicit bias: the interpolator nearest to the start in parameter space.
 
-Woodworth et al. 2020 compare the bias of gradient flow at depth 2 with
+Woodworth et al. 2020 compare gradient flow at depth 2, from a uniform start, with
 $R_\alpha(\beta) = \min \{|w - w(0)|^2 : w_+^2 - w_-^2 = \beta\} =
 \alpha^2 \sum_i r(\beta_i / \alpha^2)$ (equations 8 and 9). Here $r$ is
 found from its definition.

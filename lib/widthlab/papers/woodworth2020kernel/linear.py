@@ -27,7 +27,11 @@ from widthlab.papers.woodworth2020kernel.width import diagonal_start
 from widthlab.runs import Computed
 
 EXPLICIT = 4
-"""Depth whose potential is that of the explicit bias at depth 2 (equations 8, 9)."""
+r"""Depth whose potential is that of the explicit bias at depth 2 (equations 8, 9).
+
+From a uniform start, that is. From a shape $w_0$ the explicit bias has $\beta_i =
+\alpha^2 w_{0i}^2 h_4(z_i)$, and depth four from any shape has another argument.
+"""
 
 _TEN = math.log(10)
 
@@ -35,6 +39,10 @@ _TEN = math.log(10)
 @dataclass(frozen=True)
 class Descents(Computed):
     """Where gradient descent ends, and how far that is from minimisers of potentials.
+
+    "explicit", the nearest interpolator, is among them at depth 2 from a uniform start
+    alone: it is the minimiser of `EXPLICIT`'s potential there and nowhere else. Beside
+    a shape $w_0$, "depth 3" is the model whose start has the shape $w_0^{2/3}$.
 
     Attributes:
         seed: draws task and shape.
@@ -73,10 +81,9 @@ class Descents(Computed):
         wrong = {
             "twice the scale": Potential(self.depth, other, shape),
             "depth 3": Potential(3, log_scale, shape ** (self.depth / 3)),
-            "explicit": Potential(
-                EXPLICIT, log_scale, shape ** (self.depth / EXPLICIT)
-            ),
         }
+        if self.depth == 2 and not self.shaped:
+            wrong["explicit"] = Potential(EXPLICIT, log_scale)
         found = {
             "step": distance(step[-1], limit),
             "half": distance(half[-1], limit),
@@ -104,15 +111,17 @@ class Limits(Computed):
         seed: draws the task.
         depths: D; 4 is the explicit bias at depth 2 too.
         exponents: powers of ten of S.
+        noise: standard deviation of the labels' noise.
     """
 
     seed: int
     depths: tuple[int, ...]
     exponents: tuple[float, ...]
+    noise: float = 0.1
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the relative excess of the l1 norm and the distance to least l2."""
-        x, y, _ = Sparse(self.seed).draw()
+        x, y, _ = Sparse(self.seed, noise=self.noise).draw()
         sparse, certificate = least_l1(x, y)
         flat = least_norm(x, y)
         for depth in self.depths:
@@ -179,14 +188,16 @@ class Errors(Computed):
     Attributes:
         seed: draws the task.
         rotated: whether the coordinates are.
+        examples: N.
     """
 
     seed: int
     rotated: bool = False
+    examples: int = 100
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield the error at each alpha, from 0.001 on; infinity is least l2."""
-        x, y, truth = Sparse(self.seed, rotated=self.rotated).draw()
+        x, y, truth = Sparse(self.seed, self.examples, rotated=self.rotated).draw()
         alphas = (1e-3, *printed.FIGURE_1A_ALPHA)
         found = error(path(x, y, 2, 2 * np.log(alphas)), truth)
         for alpha, value in zip(alphas, found, strict=True):
