@@ -21,6 +21,8 @@ from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
 from widthlab.model import Shape
+from widthlab.papers.caron2023asymmetrical.network import Steps
+from widthlab.papers.caron2023asymmetrical.scaling import NodeScaling
 from widthlab.papers.chen2022feature import RawPixels
 from widthlab.parametrization import Exponents, Parametrization
 from widthlab.parametrization.exponents import Growth, Linear
@@ -29,6 +31,7 @@ from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs import FlowRun
 from widthlab.runs.computed import Computed
 from widthlab.runs.experiment import Experiment
+from widthlab.scaling import Fan
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.state import Plan
 
@@ -60,6 +63,9 @@ GIVEN = {
         "probes": (Features(4),),
     },
     DataSpec: {"name": "digits", "n_train": 32},
+    Fan: {"inputs": (-2,), "outputs": (-1,)},
+    NodeScaling: {"gamma": 0.5, "alpha": 0.5},
+    Steps: {"first": 1.0},
     RawPixels: {"images": DATA},
     Synthetic: {"task": "xor", "n_train": 3, "dim": 4},
     Stream: {"task": next(iter(STREAMS)), "dim": 4},
@@ -116,6 +122,8 @@ RESULTS = {
         "Source",
     ),
     *("Store", "Trajectory", "Classification", "_Program", "_Weights"),
+    # Of one paper: what its computations solve, and their solution.
+    *("Interpolator", "Potential", "Sparse"),
 }
 
 
@@ -208,7 +216,7 @@ def test_what_is_no_value_of_a_field_is_refused(kind, name):
     if "float" not in takes(kind, name):
         wrong += [2.5, np.float32(2.5), [2.5]]
     if "int" in takes(kind, name):
-        wrong += [-1, [-1], 2.0]
+        wrong += [2.0] if kind is Fan else [-1, [-1], 2.0]  # axes, from the end
     for value in wrong:
         with pytest.raises(ValueError, match=f"^{name} is .*; it must be "):
             given(kind, **{name: value})

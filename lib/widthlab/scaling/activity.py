@@ -92,7 +92,12 @@ def measure_activity(
         )
 
     # Drawing is compiled by itself, and quickly: it takes longer than training else.
-    draw = jax.jit(jax.vmap(jax.vmap(begin, (None, 0)), (0, None)))
+    # One after another, as in `laws.log_sizes`.
+    draw = jax.jit(
+        lambda given, keys: jax.lax.map(
+            lambda numbers: jax.lax.map(lambda key: begin(numbers, key), keys), given
+        )
+    )
     work = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
     parts, drawn, worked = [], None, None
     for keys_here in _chunks(keys, together):

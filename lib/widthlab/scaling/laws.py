@@ -168,13 +168,16 @@ def log_sizes(
         return [_size(variables[path][...]) for path in chosen]
 
     keys = jax.random.split(jax.random.key(0), seeds)
-    lowered = jax.jit(jax.vmap(one)).lower(keys)
+    # One after another: XLA's batched decompositions, by which orthogonal matrices are
+    # drawn, wait for each other for ever on a busy machine (1 time in 4).
+    lowered = jax.jit(lambda keys: jax.lax.map(one, keys)).lower(keys)
     # It runs once: what a compiler would take to make it fast is longer.
-    sizes = lowered.compile(compiler_options=QUICK)(keys)
+    drawn = lowered.compile(compiler_options=QUICK)(keys)
+    sizes = [np.asarray(size, np.float64) for size in drawn]
     model = nnx.eval_shape(lambda: build(width, nnx.Rngs(0)))
     names = dict(parameters(model)) if paths is None else paths
     with np.errstate(divide="ignore"):
-        logs = [np.log(np.asarray(size, np.float64)) for size in sizes]
+        logs = [np.log(size) for size in sizes]
     return dict(zip(names, logs, strict=True))
 
 

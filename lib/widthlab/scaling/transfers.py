@@ -110,9 +110,14 @@ class TrainedWidth(Computed):
     def _losses(self, made: Any, numbers: PlanNumbers) -> np.ndarray:
         """Losses by rate and seed."""
 
-        def one(lr: Any, seed: Any) -> Any:
+        def begin(seed: Any) -> Any:
             weights, order = jax.random.split(jax.random.key(seed))
             model = start(self.build, made, nnx.Rngs(weights), numbers)
+            return nnx.state(model), order
+
+        def one(lr: Any, begun: Any) -> Any:
+            state, order = begun
+            model = nnx.merge(graph, state)
             optimizer = scale_updates(self.tx(lr), made, numbers=numbers)
             losses = train(
                 model, optimizer, lambda step: self.data(order, step), self.loss,
@@ -120,9 +125,14 @@ class TrainedWidth(Computed):
             )  # fmt: skip
             return losses[-max(1, self.steps // 4) :].mean()
 
+        graph = nnx.graphdef(
+            nnx.eval_shape(lambda: start(self.build, made, nnx.Rngs(0), numbers))
+        )
         rates, seeds = jnp.asarray(self.lrs), jnp.asarray(self.seeds)
+        # Drawn one after another, as in `laws.log_sizes`.
+        begun = jax.jit(lambda seeds: jax.lax.map(begin, seeds))(seeds)
         all_of = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
-        return np.asarray(all_of(rates, seeds))
+        return np.asarray(all_of(rates, begun))
 
 
 class Transfer(NamedTuple):
