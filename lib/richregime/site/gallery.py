@@ -94,7 +94,9 @@ class Gallery(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a list of figures."""
         lines = [line for line in self.content if line.strip()]
-        items = [self._item(line, first=line is lines[0]) for line in lines]
+        # Only the first figure of a page is seen at once; the others may wait.
+        above = self.env.temp_data.setdefault("wl-gallery", self.lineno) == self.lineno
+        items = [self._item(line, first=above and line is lines[0]) for line in lines]
         return [nodes.bullet_list("", *items, classes=["wl-gallery"])]
 
     def _item(self, line: str, *, first: bool) -> nodes.list_item:
