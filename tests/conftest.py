@@ -48,6 +48,16 @@ def _own_registries(monkeypatch):
         monkeypatch.setattr(registry, "_sources", dict(registry._sources))
 
 
+@pytest.fixture(scope="module")
+def as_users_do():
+    """What users write runs under JAX's own rules of promotion, and so does optax."""
+    # Not for this thread alone: runs have threads of their own.
+    before = jax.config.jax_numpy_dtype_promotion
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", before)
+
+
 def pytest_collection_finish():
     """Refuse modules that register as they are imported.
 

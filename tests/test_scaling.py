@@ -19,16 +19,7 @@ from widthlab.training.optimizer import Optimizer
 
 S = 4  # target over base width, in all tables below
 BASE, WIDTH = 16, 64
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _as_users_do():
-    """What users write runs under JAX's own rules of promotion, and so does optax."""
-    # Not for this thread alone: runs have threads of their own.
-    before = jax.config.jax_numpy_dtype_promotion
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", before)
+pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
 def plan(build, name="mup", optimizer="adam", width=WIDTH, base_width=BASE, **options):

@@ -14,16 +14,7 @@ from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _as_users_do():
-    """What users write runs under JAX's own rules of promotion, and so does optax."""
-    # Not for this thread alone: runs have threads of their own.
-    before = jax.config.jax_numpy_dtype_promotion
-    jax.config.update("jax_numpy_dtype_promotion", "standard")
-    yield
-    jax.config.update("jax_numpy_dtype_promotion", before)
+pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
 def of_classes(model, batch):

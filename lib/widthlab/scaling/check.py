@@ -170,12 +170,12 @@ def coordinate_check(
     base = min(widths) if base_width is None else base_width
     tx = optax.adam(3e-3) if tx is None else tx
     numbers = range(seeds) if isinstance(seeds, int) else seeds
-    setting = _Setting(
-        build, batch, loss, optimizer, tx, steps, tuple(numbers), together, set()
-    )
     arms = [table, *([get(control)] if control else [])]
-    signals = _signals(setting, widths)
-    setting.read_outs.update(s.name for s in signals if s.read_out and not s.grows)
+    signals = _signals(build, batch, loss, widths)
+    read_outs = {s.name for s in signals if s.read_out and not s.grows}
+    setting = _Setting(
+        build, batch, loss, optimizer, tx, steps, tuple(numbers), together, read_outs
+    )
     frame, tied = _measured(setting, arms, widths, base, roles, tied)
     judged = [
         judge(
@@ -265,9 +265,11 @@ def _rows(
     return pd.concat(parts, ignore_index=True)
 
 
-def _signals(setting: _Setting, widths: Sequence[int]) -> list[Signal]:
+def _signals(
+    build: Build, batch: Any, loss: ModelLoss, widths: Sequence[int]
+) -> list[Signal]:
     """Return each output in the order in which they are computed, and if it grows."""
-    shapes = [_traced(setting, width) for width in sorted({*widths})[:2]]
+    shapes = [_traced(build, batch, loss, width) for width in sorted({*widths})[:2]]
     names = [*shapes[0]]
     last = shapes[0].get(MODEL)
     return [
@@ -276,13 +278,14 @@ def _signals(setting: _Setting, widths: Sequence[int]) -> list[Signal]:
     ]
 
 
-def _traced(setting: _Setting, width: int) -> dict[str, tuple[int, ...]]:
+def _traced(
+    build: Build, batch: Any, loss: ModelLoss, width: int
+) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's outputs by name, sorted by when they are computed."""
     names: list[str] = []
 
     def run() -> list[Any]:
-        model = setting.build(width, nnx.Rngs(0))
-        found = outputs(model, setting.batch, setting.loss)
+        found = outputs(build(width, nnx.Rngs(0)), batch, loss)
         names[:] = [*found]
         return [*found.values()]
 

@@ -22,8 +22,9 @@ from widthlab.runs import Computed, frame, sweep
 from widthlab.runs.provenance import code_version
 from widthlab.scaling.activity import ModelLoss, train
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plans import plan
-from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
+from widthlab.scaling.laws import measure
+from widthlab.scaling.plans import ScalingPlan, plan
+from widthlab.scaling.scaled import scale_updates, start
 from widthlab.scaling.survey import Build
 from widthlab.source import source_sha256
 
@@ -88,37 +89,38 @@ class TrainedWidth(Computed):
 
     def run(self) -> list[dict[str, Any]]:
         """Return the loss of each: the mean over the last quarter of training."""
-        by_table = []
-        for name in self.parametrizations:
-            made = plan(
+        sizes = measure(self.build, self.base_width)
+        plans = [
+            plan(
                 self.build,
                 get(name),
                 width=self.width,
                 base_width=self.base_width,
                 optimizer=self.optimizer,
+                sizes=sizes,
             )
-            by_table.append((made, PlanNumbers.of(made)))
-        found = [
+            for name in self.parametrizations
+        ]
+        return [
             {"parametrization": made.parametrization.name, "lr": lr, "seed": seed,
              "loss": float(value)}
-            for made, numbers in by_table
-            for lr, row in zip(self.lrs, self._losses(made, numbers), strict=True)
+            for made in plans
+            for lr, row in zip(self.lrs, self._losses(made), strict=True)
             for seed, value in zip(self.seeds, row, strict=True)
         ]  # fmt: skip
-        return found
 
-    def _losses(self, made: Any, numbers: PlanNumbers) -> np.ndarray:
+    def _losses(self, made: ScalingPlan) -> np.ndarray:
         """Losses by rate and seed."""
 
         def begin(seed: Any) -> Any:
             weights, order = jax.random.split(jax.random.key(seed))
-            model = start(self.build, made, nnx.Rngs(weights), numbers)
+            model = start(self.build, made, nnx.Rngs(weights))
             return nnx.state(model), order
 
         def one(lr: Any, begun: Any) -> Any:
             state, order = begun
             model = nnx.merge(graph, state)
-            optimizer = scale_updates(self.tx(lr), made, numbers=numbers)
+            optimizer = scale_updates(self.tx(lr), made)
             losses = train(
                 model, optimizer, lambda step: self.data(order, step), self.loss,
                 self.steps,
@@ -126,7 +128,7 @@ class TrainedWidth(Computed):
             return losses[-max(1, self.steps // 4) :].mean()
 
         graph = nnx.graphdef(
-            nnx.eval_shape(lambda: start(self.build, made, nnx.Rngs(0), numbers))
+            nnx.eval_shape(lambda: start(self.build, made, nnx.Rngs(0)))
         )
         rates, seeds = jnp.asarray(self.lrs), jnp.asarray(self.seeds)
         # Drawn one after another, as in `laws.log_sizes`.
