@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     printed = commands.add_parser("pdf", help="print the site as one PDF")
     printed.set_defaults(command=_pdf)
     new = commands.add_parser("new", help="begin a chapter from the template")
-    new.add_argument("name", help="as 06-my-paper")
+    new.add_argument("name", help="as 08-my-paper")
     new.add_argument("--title", help="its heading")
     new.add_argument("--paper", metavar="KEY", help="of the paper in references.bib")
     new.add_argument(

@@ -45,7 +45,7 @@ class Steps:
         >>> Steps(1.0, 0.0, 1.0).until([0, 5, 20])
         [0, 5, 20]
         >>> Steps(1.0, 0.5, 1e9).until([100.0])
-        [13]
+        [12]
     """
 
     first: float = attrs.field(converter=number(above=0))
