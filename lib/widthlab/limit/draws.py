@@ -10,7 +10,7 @@ from scipy.special import ndtri
 DRAWS = ("matched", "gaussian")
 """Kinds of draws: with the limit's second moments, or independent."""
 
-Block = Float[np.ndarray, "particles columns"]
+Block = Float[np.ndarray, "particles _"]
 """A few numbers for each particle, one column each."""
 
 _QUASI = 64  # columns that a Sobol sequence gives; more of them gain nothing

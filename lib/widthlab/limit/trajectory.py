@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
 from widthlab.claims.estimates import LEVEL, Estimate, exact
@@ -63,7 +63,7 @@ class Trajectory:
     all_outputs: Float[np.ndarray, "repeats steps inputs outputs"]
     losses: Float[np.ndarray, "repeats steps"]
     grams: Float[np.ndarray, "repeats steps depth 2 both both"]
-    ranks: Float[np.ndarray, "repeats hidden 2"]
+    ranks: Int[np.ndarray, "repeats hidden 2"]
 
     @property
     def outputs(self) -> Mean:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 
 from widthlab.limit.draws import Block, Columns, Draws, orthonormal, without
 
-Coefficients = Float[np.ndarray, "directions columns"]
+Coefficients = Float[np.ndarray, "_ _"]
 """Vectors by their coefficients in a basis, one a column."""
 
 # Directions are found in Gram matrices, which are blind to less than the root of
