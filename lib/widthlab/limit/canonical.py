@@ -39,7 +39,7 @@ class LimitError(ValueError):
 
 @attrs.frozen(kw_only=True)
 class Canonical:
-    r"""What a limit of infinite width depends on, one number for each of $L+1$ matrices.
+    r"""What a limit of infinite width depends on, a number for each of $L+1$ matrices.
 
     Attributes:
         kind: "features" or "kernel".
@@ -172,13 +172,15 @@ def _features(
     # (but for a share that shrinks later): 1 in the class of μP.
     size = np.array([r.multiplier * r.std for r in base])[1:-1]
     size = size * math.sqrt(widths[0] / _FIRST)
-    shrunk = [np.where(size > 0, g[1:-1] / np.where(size > 0, size, 1), 1) for g in gains]
+    shrunk = [
+        np.where(size > 0, g[1:-1] / np.where(size > 0, size, 1), 1) for g in gains
+    ]
     vanish = bool(np.any(_limits(name, widths, shrunk) == 0))
     if vanish and not (activation in _HOMOGENEOUS or abrelu_slopes(activation)):
         raise LimitError(
-            f"hidden weights of {name!r} vanish at the start; its limit is computed for "
-            f"positively homogeneous activations, such as 'relu', and not for "
-            f"{activation!r}: there its first step would see the activation at zero only"
+            f"hidden weights of {name!r} vanish at the start; its limit is computed "
+            "for positively homogeneous activations, such as 'relu', and not for "
+            f"{activation!r}, which its first step would see at zero only"
         )
     for g, s in zip(gains, shrunk, strict=True):
         g[1:-1] /= s

@@ -84,7 +84,7 @@ class Draws:
         """Begin a layer's numbers.
 
         Args:
-            particles: $M$; for matched draws a power of two, as Sobol's sequence has it.
+            particles: $M$; a power of two for matched draws, as Sobol's are.
             seed: of the repeat, and the layer. Layers have scramblings of their own:
                 one sequence in two layers would couple them.
             kind: one of `DRAWS`.
@@ -102,7 +102,9 @@ class Draws:
         from scipy.stats import qmc  # takes long to import
 
         scrambling = np.random.default_rng(self._rng.integers(2**63))
-        points = qmc.Sobol(_QUASI, seed=scrambling).random(self._particles)
+        # Later versions of SciPy call it `rng`, and take this name, too.
+        sobol = qmc.Sobol(_QUASI, seed=scrambling)  # pyright: ignore[reportCallIssue]
+        points = sobol.random(self._particles)
         return ndtri(points + 2.0**-31)  # the middle of a cell: a point can be 0
 
     def take(self, count: int) -> Block:

@@ -100,7 +100,9 @@ def descend(
             f = f - (later if step else first)[:, places] @ errors
             outputs.append(f)
     pairs = zip(of.before, of.after, strict=True)
-    grams = np.array([[np.tile(m[:size, :size], (2, 2)) for m in pair] for pair in pairs])
+    grams = np.array(
+        [[np.tile(m[:size, :size], (2, 2)) for m in pair] for pair in pairs]
+    )
     return {
         "outputs": np.array(outputs),
         "loss": np.array(losses),

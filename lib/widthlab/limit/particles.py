@@ -39,13 +39,13 @@ from widthlab.training.losses import LOSSES
 
 
 class Particles:
-    """One repeat: particles, weights, and what training leaves.
+    r"""One repeat: particles, weights, and what training leaves.
 
     Attributes:
         problem: what is trained.
         coordinates: all inputs in an orthonormal basis of their span, a row each.
         first: $W^1$ in this basis.
-        hidden: $W^2, \\dots, W^L$.
+        hidden: $W^2, \dots, W^L$.
         out: $v$, or None before the first forward pass.
     """
 
@@ -67,7 +67,9 @@ class Particles:
         self.coordinates = _spanned(problem.every_input())
         self.first = gains[0] * self.draws[0].take(self.coordinates.shape[1])
         self.hidden = [
-            Hidden(gain, Side(above, particles), Side(below, particles), response)
+            Hidden(
+                gain, Side(above, particles), Side(below, particles), response=response
+            )
             for gain, below, above in zip(
                 gains[1:-1], self.draws[:-1], self.draws[1:], strict=True
             )
@@ -91,7 +93,10 @@ class Particles:
         problem = self.problem
         steps, size, depth = problem.steps, problem.size, problem.depth
         outputs = np.empty((steps + 1, len(self.coordinates), problem.outputs))
-        losses, grams = np.empty(steps + 1), np.empty((steps + 1, depth, 2, *[2 * size] * 2))
+        losses, grams = (
+            np.empty(steps + 1),
+            np.empty((steps + 1, depth, 2, *[2 * size] * 2)),
+        )
         targets = problem.every_target()
         for step in range(steps + 1):
             signals, slopes, known = self.forward()
@@ -178,7 +183,9 @@ class Particles:
         found = []
         for before, now in zip(self.start, signals, strict=True):
             pairs = zip(before, now, strict=True)
-            both = [np.concatenate([a[:, :size], b[:, :size]], axis=1) for a, b in pairs]
+            both = [
+                np.concatenate([a[:, :size], b[:, :size]], axis=1) for a, b in pairs
+            ]
             found.append([f.T @ f / len(f) for f in both])
         return np.array(found)
 
@@ -224,7 +231,9 @@ def loss_and_errors(
 ) -> tuple[float, Float[np.ndarray, "batch output"]]:
     r"""Return the loss of a batch and its derivatives $\chi$ by the outputs."""
     with jax.enable_x64(True):
-        value, slope = _loss_and_errors(name, jnp.asarray(outputs), jnp.asarray(targets))
+        value, slope = _loss_and_errors(
+            name, jnp.asarray(outputs), jnp.asarray(targets)
+        )
         return float(value), np.asarray(slope)
 
 

@@ -131,9 +131,11 @@ def solve(
         ...     inputs=[[1.0]], targets=[[1.0]], outputs=1, steps=2,
         ...     canonical=canonical(parametrization.get("mup"), depth=2, lr=0.5),
         ... )
-        >>> found = solve(one, particles=4096)
-        >>> print(found.outputs.value[:, 0, 0].round(2))
-        [-0.    0.35  0.54]
+        >>> import tempfile
+        >>> from widthlab.runs import Store
+        >>> found = solve(one, particles=4096, store=Store(tempfile.mkdtemp()))
+        >>> print(found.outputs.value[1:, 0, 0].round(2))
+        [0.35 0.54]
     """
     each = range(seeds) if isinstance(seeds, int) else seeds
     if problem.canonical.kind == "kernel":
@@ -183,7 +185,9 @@ def _record(spec: LimitRun) -> Record:
     diverged = np.flatnonzero(~np.isfinite(found["loss"]))
     return Record(
         spec=spec,
-        columns={n: list(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)},
+        columns={
+            n: list(c) for n, c in zip(names, zip(*rows, strict=True), strict=True)
+        },
         diverged_at=int(diverged[0]) if diverged.size else None,
         stopped_at=None,
         provenance=provenance() | {"precision": "float64", "wall_s": seconds},

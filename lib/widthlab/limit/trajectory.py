@@ -152,9 +152,9 @@ def feature_changes(joint: Float[np.ndarray, "... both both"]) -> Many:
     return np.sum(np.sqrt(moved) * there, axis=-1) / np.maximum(there.sum(axis=-1), 1)
 
 
-def gathered(
-    problem: Problem, repeats: Sequence[dict[str, np.ndarray]]
-) -> Trajectory:
+def gathered(problem: Problem, repeats: Sequence[dict[str, np.ndarray]]) -> Trajectory:
     """Return what several repeats of a problem found, as one trajectory."""
     names = ("outputs", "loss", "gram", "ranks")
-    return Trajectory(problem, *(np.stack([r[name] for r in repeats]) for name in names))
+    return Trajectory(
+        problem, *(np.stack([r[name] for r in repeats]) for name in names)
+    )

@@ -16,8 +16,6 @@ network of width $M$. What training adds is $Q S P^\top / M$ with a small core $
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 
@@ -68,29 +66,30 @@ class Side:
         return np.concatenate([inside, fresh.T @ rest / count]), fresh
 
 
-@dataclass
 class Hidden:
     r"""A hidden matrix: its two sides and the core of what training adds.
 
     Attributes:
-        gain: $g$.
         forward: side on which it acts on activations; images lie in its own layer.
         backward: side on which its transpose acts on gradients; images lie below.
-        response: whether the response is there, without which it is no network's.
-        keeps: whether the initial matrix is still there.
         core: $S$.
+        keeps: whether the initial matrix is still there.
     """
 
-    gain: float
-    forward: Side
-    backward: Side
-    response: bool = True
-    keeps: bool = True
-    core: Float[np.ndarray, "back forth"] = None  # pyright: ignore[reportAssignmentType]
+    def __init__(
+        self, gain: float, forward: Side, backward: Side, *, response: bool = True
+    ) -> None:
+        """Begin without updates.
 
-    def __post_init__(self) -> None:
-        """Begin without updates."""
-        self.core = np.zeros((0, 0))
+        Args:
+            gain: $g$.
+            forward: side of the activations.
+            backward: side of the gradients.
+            response: whether the response is there, without which it is no network's.
+        """
+        self.forward, self.backward = forward, backward
+        self.core, self.keeps = np.zeros((0, 0)), True
+        self._gain, self._response = gain, response
 
     def act(self, x: Block, least: float) -> tuple[Block, Coefficients]:
         r"""Return $W x$, and the coefficients of $x$; `least` as for a side."""
@@ -114,8 +113,8 @@ class Hidden:
         """Return coefficients, after drawing the images of directions that are new."""
         c, fresh = side.coordinates(vectors, least)
         if fresh.shape[1] and self.keeps:
-            images = self.gain * side.draws.take(fresh.shape[1])
-            if self.response:
+            images = self._gain * side.draws.take(fresh.shape[1])
+            if self._response:
                 known = other.basis.now
                 images = without(images, known)
                 images += known @ (other.images.now.T @ fresh / len(fresh))
