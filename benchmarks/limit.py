@@ -36,7 +36,7 @@ QUADRATURE = (0.345839, 0.535556)
 
 
 def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Return CPU seconds, which other processes do not lengthen much, and the result."""
+    """Return CPU seconds, which other processes lengthen little, and the result."""
     start = time.process_time()
     found = work()
     return time.process_time() - start, found
