@@ -11,9 +11,9 @@ All is NumPy in float64 on the host: how many directions a hidden matrix acts on
 known at run time only, and a compiled program would be padded to the most there can be.
 """
 
-from widthlab.limit.canonical import Canonical, LimitError, canonical
 from widthlab.limit.problem import Problem
 from widthlab.limit.run import LimitRun, solve
+from widthlab.limit.tables import Canonical, LimitError, canonical
 from widthlab.limit.trajectory import Mean, Trajectory
 
 __all__ = [

@@ -21,7 +21,7 @@ from widthlab.fields import (
     several,
     text,
 )
-from widthlab.limit.canonical import Canonical, LimitError, canonical
+from widthlab.limit.tables import Canonical, LimitError, canonical
 from widthlab.training.losses import LOSSES
 
 if TYPE_CHECKING:
