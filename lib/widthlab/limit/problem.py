@@ -170,9 +170,9 @@ class Problem:
         """Return the limit of what an experiment trains, whatever its width and seed.
 
         Args:
-            experiment: full-batch gradient descent of a network without biases. Its
-                data may have a test set.
-            **changes: fields to be others.
+            experiment: full-batch gradient descent of a network without biases.
+            **changes: fields to be others. Its test inputs are not followed unless
+                they are given as `tests`: each costs about what a training input does.
 
         Raises:
             LimitError: the experiment is of a kind whose limit is not computed, or its
@@ -187,7 +187,6 @@ class Problem:
             **{
                 "inputs": np.asarray(data.x_train, float),
                 "targets": rows if labels else rows.astype(float),
-                "tests": np.asarray(data.x_test, float),
                 "outputs": experiment.data.output_dim,
                 "canonical": canonical(
                     experiment.table,
