@@ -1,12 +1,14 @@
 """The limit of infinite width, against oracles, exact equivalents and networks."""
 
+from fractions import Fraction
+
 import attrs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
-from widthlab import frame, kernels, parametrization, select, sweep
+from widthlab import Role, frame, kernels, parametrization, select, sweep
 from widthlab.data import DataSpec
 from widthlab.limit import Canonical, LimitError, LimitRun, Problem, canonical, solve
 from widthlab.limit.draws import Draws, DrawsError
@@ -338,6 +340,14 @@ def test_the_rows_of_a_limit_are_those_of_networks(trained):
 def test_tables_without_a_limit_are_refused_with_the_reason(name, fields, reason):
     with pytest.raises(ValueError, match=reason):
         canonical(parametrization.get(name), **{"depth": 2} | fields)
+
+
+def test_vanishing_signals_are_refused():
+    """Signals smaller than μP's and a read-out larger: a kernel by its exponents."""
+    smaller = MUP.mutated(Role.INPUT, b=Fraction(1), c=Fraction(1))
+    same = smaller.mutated(Role.OUTPUT, b=Fraction(0), c=Fraction(-1))
+    with pytest.raises(LimitError, match=r"signals of .* vanish at the start"):
+        canonical(same, depth=2, activation="relu")
 
 
 def test_one_limit_of_several_tables():

@@ -162,19 +162,16 @@ def _features(
 ) -> Canonical:
     """Return the numbers of a limit in which features move."""
     depth = len(base) - 1
-    kept = _limits(name, widths, [np.array([r.retained for r in t]) for t in tables])
-    if kept[0] != 1 or kept[-1] != 1:
-        raise LimitError(f"{name!r} drops initial weights that are not hidden ones")
-    spreads = [np.array([r.multiplier * r.std for r in t]) for t in tables]
     powers = np.array([0.0] + [0.5] * (depth - 1) + [1.0])
-    gains = [s * float(n) ** powers for s, n in zip(spreads, widths, strict=True)]
+    gains, shrunk = _gains(widths, tables, powers), []
+    _refuse_vanishing(name, widths, [g[:1] for g in gains])
     # How much smaller hidden weights are than at the base width, where all tables agree
     # (but for a share that shrinks later): 1 in the class of μP.
-    size = np.array([r.multiplier * r.std for r in base])[1:-1]
-    size = size * math.sqrt(widths[0] / _FIRST)
-    shrunk = [
-        np.where(size > 0, g[1:-1] / np.where(size > 0, size, 1), 1) for g in gains
-    ]
+    at_base = np.array([r.multiplier * r.std for r in base])[1:-1]
+    size = at_base * math.sqrt(widths[0] / _FIRST)
+    for g in gains:
+        shrunk.append(np.where(size > 0, g[1:-1] / np.where(size > 0, size, 1), 1))
+        g[1:-1] /= shrunk[-1]
     vanish = bool(np.any(_limits(name, widths, shrunk) == 0))
     if vanish and not (activation in _HOMOGENEOUS or abrelu_slopes(activation)):
         raise LimitError(
@@ -182,11 +179,7 @@ def _features(
             "for positively homogeneous activations, such as 'relu', and not for "
             f"{activation!r}, which its first step would see at zero only"
         )
-    for g, s in zip(gains, shrunk, strict=True):
-        g[1:-1] /= s
-    keeps = not vanish and bool(np.all(kept == 1))
-    if not keeps and not vanish and np.any(kept[1:-1] != 0):
-        raise LimitError(f"{name!r} keeps some of its hidden weights and drops others")
+    keeps = _keeps(name, widths, tables) and not vanish
     rates, first = (
         [_rates(t, n, which) for t, n in zip(tables, widths, strict=True)]
         for which in ("lr", "first_lr")
@@ -208,6 +201,42 @@ def _features(
     return found
 
 
+def _keeps(name: str, widths: tuple[int, int], tables: list[list[LayerScales]]) -> bool:
+    """Return whether hidden weights are there after the first step, all or none."""
+    kept = _limits(name, widths, [np.array([r.retained for r in t]) for t in tables])
+    if kept[0] != 1 or kept[-1] != 1 or len({*kept[1:-1]} | {0.0, 1.0}) > 2:
+        raise LimitError(
+            f"{name!r} shrinks initial weights otherwise than by taking out all hidden "
+            "ones in the limit"
+        )
+    if len({*kept[1:-1]}) > 1:
+        raise LimitError(f"{name!r} keeps some of its hidden weights and drops others")
+    return bool(np.all(kept == 1))
+
+
+def _gains(
+    widths: tuple[int, int],
+    tables: list[list[LayerScales]],
+    powers: Float[np.ndarray, " matrices"],
+) -> list[Float[np.ndarray, " matrices"]]:
+    """Return sizes of initial matrices, times powers of the width, at both widths."""
+    return [
+        np.array([r.multiplier * r.std for r in t]) * float(n) ** powers
+        for t, n in zip(tables, widths, strict=True)
+    ]
+
+
+def _refuse_vanishing(
+    name: str, widths: tuple[int, int], gains: list[Float[np.ndarray, " some"]]
+) -> None:
+    """Refuse gains that vanish as the width grows."""
+    if np.any((_limits(name, widths, gains) == 0) & (gains[0] > 0)):
+        raise LimitError(
+            f"signals of {name!r} vanish at the start as the width grows: its limit is "
+            "not computed"
+        )
+
+
 def _kernel(
     name: str, widths: tuple[int, int], tables: list[list[LayerScales]]
 ) -> Canonical:
@@ -216,10 +245,8 @@ def _kernel(
     if any(r.retained != 1 for r in tables[0]):
         raise LimitError(f"{name!r} drops initial weights and has a kernel's limit")
     powers = np.array([0.0] + [0.5] * depth)
-    gains = [
-        np.array([r.multiplier * r.std for r in t]) * float(n) ** powers
-        for t, n in zip(tables, widths, strict=True)
-    ]
+    gains = _gains(widths, tables, powers)
+    _refuse_vanishing(name, widths, [g[:-1] for g in gains])
     units = [np.array([n, *[n] * (depth - 1), 1.0]) for n in widths]
     rates, first = (
         [
