@@ -22,7 +22,9 @@ CLAIMED = read_claims(ROOT / CLAIMS)
 PAPERS = {j.claim.chapter: j.claim.paper for j in CLAIMED}
 PAPERS = {c.name: PAPERS[c.name] for c in CHAPTERS if c.name in PAPERS}
 KNOWN = bibliography.read_references(ROOT).entries
-DESCRIBED = [bibliography.describe(KNOWN[key]) for key in PAPERS.values()]
+DESCRIBED = [
+    bibliography.describe(KNOWN[key]) for key in dict.fromkeys(PAPERS.values())
+]
 CFF_TYPES = {"inproceedings": "conference-paper", "article": "article"}
 
 

@@ -20,6 +20,7 @@ from widthlab.data.stream import STREAMS, Stream
 from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
+from widthlab.limit import Canonical, LimitRun, Problem
 from widthlab.model import Shape
 from widthlab.papers.caron2023asymmetrical.network import Steps
 from widthlab.papers.caron2023asymmetrical.scaling import NodeScaling
@@ -48,6 +49,13 @@ CLAIM = Claim(
     primary=attrs.evolve(CHECK, estimate=None),
     tolerance_origin="spread",
 )
+LIMIT = {
+    "inputs": ((1.0,), (-1.0,)),
+    "targets": ((1.0,), (0.0,)),
+    "outputs": 1,
+    "canonical": Canonical(gains=(1.0, 1.0), rates=(0.5, 0.5), first_rates=(0.5, 0.5)),
+    "steps": 2,
+}
 FLOW = Shallow(width=4).flow(Synthetic(task="xor", n_train=3, dim=4), seed=0)
 # What classes with required fields are made of; all others are made of nothing.
 GIVEN = {
@@ -80,6 +88,9 @@ GIVEN = {
     },
     Descent: {"step": 0.1},
     FlowRun: {"flow": FLOW, "times": (0.0, 1.0)},
+    Canonical: {f: (0.5, 0.5) for f in ("gains", "rates", "first_rates")},
+    Problem: LIMIT,
+    LimitRun: {"problem": Problem(**LIMIT)},
     Shallow: {"width": 4},
     PartiallyTrained: {"width": 4, "inner_width": 3},
     Series: {"function": math.erf},

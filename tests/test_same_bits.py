@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import jax
 import numpy as np
 import pytest
-from widthlab import flow
+from widthlab import flow, limit
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
 from widthlab.data import DataSpec
 from widthlab.papers.hajjar2023symmetries import population
@@ -55,7 +55,23 @@ def wide_training(tmp_path):
     return [np.asarray(record.columns["value"])]
 
 
-@pytest.mark.parametrize("compute", [wide_flows, wide_training])
+def infinite_width(tmp_path):
+    spec = Experiment(
+        data=DataSpec("digits", n_train=16, targets="parity"),
+        parametrization="mup",
+        depth=2,
+        width=64,
+        loss="mse",
+        lr=1.0,
+        steps=6,
+    )
+    found = limit.solve(
+        limit.Problem.of(spec), particles=4096, seeds=2, store=Store(tmp_path)
+    )
+    return [found.all_outputs, found.losses, found.grams]
+
+
+@pytest.mark.parametrize("compute", [wide_flows, wide_training, infinite_width])
 def test_busy_cores_do_not_change_a_bit(compute, tmp_path):
     idle = compute(tmp_path / "idle")
     with busy_cores():
