@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -103,15 +102,14 @@ class TrainedWidth(Computed):
             )
             for name in self.parametrizations
         ]
+        names = [made.parametrization.name for made in plans]
         losses = self._losses(plans)
         return [
-            {"parametrization": made.parametrization.name, "lr": lr, "seed": seed,
-             "loss": float(losses[place])}
-            for (i, made), (j, lr), (k, seed) in itertools.product(
-                *map(enumerate, (plans, self.lrs, self.seeds))
-            )
-            for place in [(i, j, k)]
-        ]  # fmt: skip
+            {"parametrization": name, "lr": lr, "seed": seed, "loss": float(loss)}
+            for name, by_rate in zip(names, losses, strict=True)
+            for lr, by_seed in zip(self.lrs, by_rate, strict=True)
+            for seed, loss in zip(self.seeds, by_seed, strict=True)
+        ]
 
     def _losses(self, plans: Sequence[ScalingPlan]) -> np.ndarray:
         """Losses by plan, rate and seed: one program trains all."""
