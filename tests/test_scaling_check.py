@@ -11,6 +11,7 @@ from scaling_models import Perceptron, convolutional, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
+from widthlab.scaling.judge import judge
 from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
@@ -58,6 +59,27 @@ def test_a_sound_model_passes_and_the_control_fails(sound):
     hidden = next(j for j in sound.judgements if j.name == "layers.1")
     assert hidden.outcome is Outcome.PASS
     assert f"outcome: {sound.outcome}" in str(sound) and "layers.1" in str(sound)
+
+
+def test_some_of_the_seeds_are_judged_alone(sound):
+    part = sound.of((0, 2, 4))
+    assert {*part.frame["seed"]} == {0, 2, 4}
+    assert [j.name for j in part.judgements] == [j.name for j in sound.judgements]
+    assert part.judgements[1].change.estimate.seeds == 3 and part.control
+    assert sound.of(range(6)).judgements == sound.judgements
+    for wrong in ((0,), (0, 99)):
+        with pytest.raises(scaling.ScalingError, match="two or more of those"):
+            sound.of(wrong)
+
+
+def test_what_is_zero_or_no_number_at_one_width_alone_is_wrong(sound):
+    for value in (0.0, np.nan):
+        frame = sound.frame.copy()
+        frame.loc[
+            (frame["width"] == 128) & (frame["module"] == "layers.1"), "value"
+        ] = value
+        judged = judge(frame, sound.rules.signals, "mup", (), 0.15, tied=False)
+        assert [j.name for j in judged if j.fails] == ["layers.1"]
 
 
 def test_its_figure_has_a_panel_for_each_innermost_module(sound):
@@ -109,6 +131,24 @@ def test_a_convolutional_network_with_groups_is_not_accused():
     x = jax.random.normal(jax.random.key(0), (4, 5, 5, 1))
     found = check(convolutional(groups=8), (x, jnp.arange(4)), widths=(16, 32, 64))
     assert found.wrong is None
+
+
+class Pooled(nnx.Module):
+    """A norm whose groups are single channels at the least width; then a mean."""
+
+    def __init__(self, width, rngs):
+        self.stem = nnx.Linear(1, width, rngs=rngs)
+        self.norm = nnx.GroupNorm(width, num_groups=32, rngs=rngs)
+        self.head = nnx.Linear(width, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.norm(self.stem(x)).mean((1, 2)))
+
+
+def test_groups_of_single_channels_at_the_least_width_are_found():
+    # With k channels in a group the mean behind the norm is √(1 - 1/k) of what it was.
+    x = jax.random.normal(jax.random.key(0), (4, 5, 5, 1))
+    assert check(Pooled, (x, jnp.arange(4))).wrong == "head"
 
 
 class WithScores(Perceptron):

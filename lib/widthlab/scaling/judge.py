@@ -147,7 +147,7 @@ def judge(
         before = tied and signal.name.endswith(".attend")
         decided = not before and not any(word in signal.name for word in undecided)
         gone = tuple(q for q in ("start", "change") if _goes(rows, q))
-        found.append(ModuleJudgement(signal.name, *checks, decided, gone))
+        found.append(ModuleJudgement(signal.name, checks[0], checks[1], decided, gone))
     return tuple(found)
 
 
