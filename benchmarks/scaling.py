@@ -155,7 +155,7 @@ def rates(case: Case, sets: int) -> dict[str, Any]:
         "sets": sets,
         "passed": sum(part.outcome is Outcome.PASS for part in parts),
         "failed": sum(part.outcome is Outcome.FAIL for part in parts),
-        "named": {str(name): named.count(name) for name in sorted({*map(str, named)})},
+        "named": {name: named.count(name) for name in sorted({*named} - {None})},
         "control failed": sum(any(j.fails for j in part.control) for part in parts),
         "largest slope of a change": max(map(abs, slopes.values())),
         "cpu_s": round(time.process_time() - begin, 1),

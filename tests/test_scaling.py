@@ -14,6 +14,7 @@ from scaling_models import convolutional, perceptron, transformer
 from widthlab import parametrization, scaling
 from widthlab.model import MLP, Shape, by_tensor
 from widthlab.parametrization import Role
+from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import PARTIAL, REFUSED
 from widthlab.training.optimizer import Optimizer
 
@@ -200,18 +201,25 @@ def library_mlp(shape, scales, start):
 
 
 def train(model, tx, x, y, steps=8):
-    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+    graph, *parts = nnx.split(model, nnx.Param, ...)
+    values, rest = map(nnx.as_pure, parts)
+    state = tx.init(values)
 
-    @nnx.jit
-    def step(model, optimizer):
-        grads = nnx.grad(lambda m: ((m(x) - y) ** 2).mean())(model)
-        optimizer.update(model, grads)
+    def of(values):
+        output = nnx.merge(graph, values, rest)(x)
+        return ((output - y) ** 2).mean(), output
+
+    @Program
+    def step(values, state):
+        (_, output), grads = jax.value_and_grad(of, has_aux=True)(values)
+        updates, state = tx.update(grads, state, values)
+        return optax.apply_updates(values, updates), state, output
 
     outputs = []
-    for _ in range(steps):
-        step(model, optimizer)
-        outputs.append(np.asarray(model(x)))
-    return np.stack(outputs)
+    for _ in range(steps + 1):
+        values, state, output = step(values, state)
+        outputs.append(np.asarray(output))
+    return np.stack(outputs[1:])
 
 
 CASES = [
