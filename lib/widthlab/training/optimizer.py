@@ -80,7 +80,8 @@ class Optimizer:
     def from_json(cls, fields: Mapping[str, Any]) -> Optimizer:
         """Read what `to_json` wrote, in this or an earlier version."""
         unsaid = cls._unsaid(fields.get("weight_decay", 0.0))
-        return cls(**({"decay": unsaid} | dict(fields)))
+        said: dict[str, Any] = {"decay": unsaid, **fields}
+        return cls(**said)
 
     @staticmethod
     def _unsaid(weight_decay: float) -> str:
