@@ -31,6 +31,7 @@ from widthlab.training.devices import (
     precision,
 )
 from widthlab.training.losses import LOSSES
+from widthlab.training.path import NO_RATIO
 from widthlab.training.state import Data, Members, Plan, Probe, State, Trained
 
 _TRACES: dict[str, int] = {}
@@ -104,8 +105,22 @@ def train(
             np.where(stopped, step, -1),
             observations,
             sum(_TRACES.values()) - before,
-            {name: _where_taken(values, step) for name, values in tracked.items()},
+            {
+                name: _where_taken(_where_defined(plan, name, values), step)
+                for name, values in tracked.items()
+            },
         )
+
+
+def _where_defined(plan: Plan, name: str, values: np.ndarray) -> np.ndarray:
+    """Return NaN for what stands for no number on the device."""
+    if name in ("cosine", "parameter_change"):
+        return np.where(values == NO_RATIO, np.nan, values)
+    curvature = plan.schedule.curvature
+    once = plan.schedule.name == "initial" and curvature not in plan.track
+    if once and name == curvature.replace("-", "_"):
+        return np.where(np.arange(values.shape[1]) > 0, np.nan, values)
+    return values
 
 
 def _where_taken(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
