@@ -119,7 +119,8 @@ def executed_once(tmp_path_factory):
 @pytest.fixture
 def executed(executed_once, tmp_path):
     """A book whose chapter was executed, to do anything with."""
-    return Path(shutil.copytree(executed_once, tmp_path / "book"))
+    # Brackets are a pattern to whoever looks for files.
+    return Path(shutil.copytree(executed_once, tmp_path / "a [1] book"))
 
 
 def small(root):
@@ -367,6 +368,34 @@ def test_site_is_built_and_a_warning_fails_it(executed, capsys):
     with pytest.raises(BookError, match="without warnings"):
         pages.html(executed)
     assert "no-such-page" in capsys.readouterr().out
+
+
+def test_of_two_builds_one_waits_for_the_other(book, monkeypatch, capsys):
+    """Another process holds the folder, as `make html` in another window does."""
+    holding = f"""
+import pathlib, time
+from richregime.pages import building
+with building(pathlib.Path({str(book)!r})):
+    print("held", flush=True)
+    time.sleep(1)
+    pathlib.Path({str(book / "ended")!r}).touch()
+"""
+    built = []
+
+    def build(root):
+        built.append((root / "ended").exists())
+
+    monkeypatch.setattr(pages, "_build", build)
+    with subprocess.Popen(
+        [sys.executable, "-c", holding], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout.readline() == b"held\n"
+        pages.html(book)
+    assert built == [True]
+    assert "Another build is at work" in capsys.readouterr().out
+    with pages.building(book):  # as the PDF does, which builds the site first
+        pages.html(book)
+    assert capsys.readouterr().out == ""
 
 
 def at(progress, seconds):

@@ -26,7 +26,7 @@ from widthlab.claims import (
     geometric_mean,
     mean,
 )
-from widthlab.claims.check import ALPHA, Outcome, holm
+from widthlab.claims.check import ALPHA, Outcome, _holm_level, holm
 from widthlab.claims.estimates import ClaimError
 from widthlab.claims.table import measurements
 
@@ -675,3 +675,18 @@ def test_claims_need_no_jax():
     file = sys.modules[ClaimsFile.__module__].__file__
     package = os.path.dirname(os.path.dirname(file))
     subprocess.run([sys.executable, "-c", code, package], check=True)
+
+
+# --- where a changed sign or bound changed no test -----------------------------------
+
+
+def test_one_check_has_the_level_of_none_beside_it():
+    """A p-value at the level itself rejects, alone and as the last of several."""
+    assert _holm_level([ALPHA]) == ALPHA
+    assert _holm_level([ALPHA / 2, ALPHA]) == ALPHA
+    assert _holm_level([np.nextafter(ALPHA, 1)]) == 0
+
+
+def test_a_plan_of_what_did_not_vary_has_a_spread():
+    for value, least in ((0.5, 1e-12), (-3.0, 3e-12)):
+        assert Plan.of(Estimate(value, value, value, 3, "t")).spread == least

@@ -237,3 +237,15 @@ def test_rounds_converge_and_none_changes_nothing():
     assert 1 - float(follow(40, 40)[0]) / top < 1e-6
     batch = jax.vmap(lambda n: follow(n, n))(jnp.array([0, 1, 40], jnp.int32))[0]
     assert np.isnan(batch[0]) and batch[1] < batch[2] <= top * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-15, 1e15])
+def test_eigenvalues_have_the_range_that_is_said(scale):
+    """In float32 to 1e18, and none beyond."""
+    with jax.enable_x64(False):
+        diagonal = scale * jnp.arange(1.0, 6.0)
+        start = jnp.ones(5)
+        value, _ = top_eigenpair(lambda v: diagonal * v, start, 5)
+        np.testing.assert_allclose(value, 5 * scale, rtol=1e-5)
+        beyond, _ = top_eigenpair(lambda v: 1e25 / scale * diagonal * v, start, 5)
+    assert not np.isfinite(beyond)

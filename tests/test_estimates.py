@@ -323,3 +323,11 @@ def test_groups_of_runs_have_their_own_estimates():
     assert extents(single, "q", ["layer", "width"])[2, 1024] == exact(last.iloc[0])
     with pytest.raises(ClaimError, match=r"no row has .*'quantity': 'lost'"):
         extents(frame, "lost", "layer")
+
+
+def test_three_widths_and_two_seeds_are_enough():
+    rng = np.random.default_rng(0)
+    fewest = runs(rng.standard_normal((2, 3)), (64, 128, 256))
+    assert slope(fewest).seeds == 2
+    with pytest.raises(ClaimError, match="at least 3 distinct widths, got 2"):
+        slope(fewest[fewest["width"] > 64])

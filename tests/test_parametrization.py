@@ -618,3 +618,13 @@ def test_no_adam_without_exponents(name):
 
 def test_roles_are_what_json_holds():
     assert json.loads(json.dumps(list(module.Role))) == ["input", "hidden", "output"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_output_biases_have_no_width_to_scale_with(name):
+    row = get(name).biases(Role.OUTPUT)
+    assert (row.a, row.b, row.c, row.c_adam) == (0, 0, 0, 0)
+
+
+def test_rows_that_one_hidden_layer_does_not_reach_are_those_of_deeper_networks():
+    assert get("mean-field")[Role.HIDDEN] == get("ip")[Role.HIDDEN]

@@ -7,10 +7,11 @@ import optax
 import pandas as pd
 import pytest
 from flax import nnx
-from scaling_models import Perceptron, convolutional, perceptron, transformer
+from scaling_models import convolutional, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
+from widthlab.scaling.judge import judge
 from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
@@ -58,6 +59,27 @@ def test_a_sound_model_passes_and_the_control_fails(sound):
     hidden = next(j for j in sound.judgements if j.name == "layers.1")
     assert hidden.outcome is Outcome.PASS
     assert f"outcome: {sound.outcome}" in str(sound) and "layers.1" in str(sound)
+
+
+def test_some_of_the_seeds_are_judged_alone(sound):
+    part = sound.of((0, 2, 4))
+    assert {*part.frame["seed"]} == {0, 2, 4}
+    assert [j.name for j in part.judgements] == [j.name for j in sound.judgements]
+    assert part.judgements[1].change.estimate.seeds == 3 and part.control
+    assert sound.of(range(6)).judgements == sound.judgements
+    for wrong in ((0,), (0, 99)):
+        with pytest.raises(scaling.ScalingError, match="two or more of those"):
+            sound.of(wrong)
+
+
+def test_what_is_zero_or_no_number_at_one_width_alone_is_wrong(sound):
+    for value in (0.0, np.nan):
+        frame = sound.frame.query("parametrization == 'mup'").copy()
+        frame.loc[
+            (frame["width"] == 128) & (frame["module"] == "layers.1"), "value"
+        ] = value
+        judged = judge(frame, sound.rules.signals, "mup", (), 0.15, tied=False)
+        assert [j.name for j in judged if j.fails] == ["layers.1"]
 
 
 def test_its_figure_has_a_panel_for_each_innermost_module(sound):
@@ -111,23 +133,31 @@ def test_a_convolutional_network_with_groups_is_not_accused():
     assert found.wrong is None
 
 
-class WithScores(Perceptron):
-    """Sows something that no exponent is known of."""
+class Pooled(nnx.Module):
+    """A norm whose groups are single channels at the least width; then a mean.
+
+    It sows something that no exponent is known of.
+    """
+
+    def __init__(self, width, rngs):
+        self.stem = nnx.Linear(1, width, rngs=rngs)
+        self.norm = nnx.GroupNorm(width, num_groups=32, rngs=rngs)
+        self.head = nnx.Linear(width, 4, rngs=rngs)
 
     def __call__(self, x):
-        x = self.layers[0](x)
-        self.sow(nnx.Intermediate, "scores", x @ x.T)
-        return self.layers[1](jnp.tanh(x))
+        x = self.norm(self.stem(x))
+        self.sow(nnx.Intermediate, "scores", (x**2).sum(-1) ** 2)
+        return self.head(x.mean((1, 2)))
 
 
-def test_attention_scores_are_not_decided(vectors):
-    def build(width, rngs):
-        return WithScores(width, rngs, depth=1)
-
-    found = check(build, vectors)
+def test_groups_of_single_channels_are_found_and_scores_not_decided():
+    # With k channels in a group the mean behind the norm is √(1 - 1/k) of what it was.
+    x = jax.random.normal(jax.random.key(0), (4, 5, 5, 1))
+    found = check(Pooled, (x, jnp.arange(4)))
+    assert found.wrong == "head"
     scores = next(j for j in found.judgements if j.name == "scores")
+    assert scores.start.outcome() is Outcome.FAIL  # as n², not level
     assert not scores.decided and scores.outcome is Outcome.OPEN
-    assert found.wrong is None
     assert any(line.endswith("undecided") for line in str(found).splitlines())
 
 

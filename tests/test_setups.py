@@ -1,5 +1,6 @@
 """Set-ups of papers: their numbers, and the runs of a paper's tier."""
 
+import functools
 import itertools
 import math
 from pathlib import Path
@@ -289,12 +290,18 @@ def test_constant_rates_of_ip_are_mup_with_a_small_read_out(depth, tmp_path):
     assert np.linalg.norm(naive - readout) > 0.1 * np.linalg.norm(readout)
 
 
+@functools.cache
+def tier_of(chapter):
+    """The runs of a chapter's tier, and the records of those that have one."""
+    wanted = tiers.paper_tier(chapter)
+    return wanted, tiers.archive(ROOT, chapter).find(wanted)
+
+
 @pytest.mark.parametrize("chapter", sorted(tiers.setups()))
 def test_stored_records_are_runs_of_their_tier(chapter):
     """A record that no specification asks for would be shown nowhere."""
-    wanted = tiers.paper_tier(chapter)
+    wanted, records = tier_of(chapter)
     assert len(set(wanted)) == len(wanted)
-    records = tiers.stored(ROOT, chapter)
     assert records and set(records) <= set(wanted)
     for record in records.values():
         assert record.diverged_at is None
@@ -311,7 +318,7 @@ def test_a_stored_run_comes_out_again(tmp_path):
 
     Other processors and versions order sums differently, and 1,950 steps let that grow.
     """
-    stored = tiers.stored(ROOT, "01-mup-global-convergence").values()
+    stored = tier_of("01-mup-global-convergence")[1].values()
     (record,) = [r for r in stored if r.spec.data.name == "mnist-5k"]
     again = run(record.spec, Store(tmp_path))
     for name in ("step", "layer", "quantity"):

@@ -392,9 +392,7 @@ def test_a_killed_writer_leaves_only_whole_records(records, writer):
         end(process)
         assert len(check_all(records)) == 20
     # Whether or not a kill hit between open and rename, leave one such file for sure.
-    stray = (
-        records.path / KEY[:2] / f".{KEY}~{store_module._host()}~{process.pid}~0.tmp"
-    )
+    stray = records.path / KEY[:2] / f".{KEY}~{store_module.host()}~{process.pid}~0.tmp"
     stray.parent.mkdir(exist_ok=True)
     stray.write_text('{"half')
     before = check_all(records)
@@ -419,7 +417,7 @@ def test_two_writers_of_the_same_keys_do_not_disturb_each_other(records, writer)
 
 def test_sweeping_spares_writers_at_work_and_other_hosts_until_they_are_old(records):
     path = records.put(KEY, {})
-    host = store_module._host()
+    host = store_module.host()
     with subprocess.Popen([sys.executable, "-c", ""]) as ended:
         pass
     alive = path.with_name(f".{KEY}~{host}~{os.getpid()}~0.tmp")

@@ -106,9 +106,33 @@ def test_the_book_is_content_with_it(book):
     commands.status(book)
 
 
-def test_the_site_takes_it_and_leaves_the_template_out(book):
-    pages.html(book)
-    site = book / "_build" / "html" / "chapters"
+@pytest.fixture
+def alone(book, tmp_path):
+    """The book with this chapter for its only one, whose site is soon built."""
+    root = tmp_path / "alone"
+    for name in ("_config.yml", "references.bib", "references.md", "scoreboard.md"):
+        (root / name).parent.mkdir(exist_ok=True)
+        shutil.copy(book / name, root / name)
+    shutil.copytree(book / "assets", root / "assets")
+    others = shutil.ignore_patterns("0[!_]*", "[1-9]*", "__pycache__")
+    shutil.copytree(book / "chapters", root / "chapters", ignore=others)
+    for file in (book / "chapters").glob(f"{NAME}.*"):
+        shutil.copy(file, root / "chapters")
+    mine = [j for j in pages.read_claims(book / pages.CLAIMS) if j.claim.id == CLAIM]
+    pages.write_claims(mine, root / pages.CLAIMS)
+    (root / "index.md").write_text("# A book\n")
+    (root / "library").mkdir()
+    (root / "library" / "verdicts.md").write_text("# How verdicts are reached\n")
+    listed = (f"chapters/{NAME}", "scoreboard", "library/verdicts", "references")
+    lines = "".join(f"- file: {name}\n" for name in listed)
+    toc = f"format: jb-book\nroot: index\nchapters:\n{lines}"
+    (root / "_toc.yml").write_text(toc)
+    return root
+
+
+def test_the_site_takes_it_and_leaves_the_template_out(alone):
+    pages.html(alone)
+    site = alone / "_build" / "html" / "chapters"
     page = (site / f"{NAME}.html").read_text(encoding="utf-8")
     (box,) = BeautifulSoup(page, "html.parser").select(".wl-verdict.wl-reproduced")
     assert f"{CLAIM} reproduced" in box.text and "Yours:" not in page

@@ -88,6 +88,9 @@ def members(plan, runs, stop_below=-np.inf, base_width=1):
         scales=Scales(*map(np.stack, zip(*scales, strict=True))),
         stop_below=np.broadcast_to(stop_below, len(runs)).astype(plan.dtype),
         real=np.ones(len(runs), bool),
+        base_lr=np.array([lr for _, lr, _ in runs], plan.dtype)
+        if plan.optimizer.decays_by_base
+        else None,
     )
 
 
@@ -246,9 +249,15 @@ OPTAX = {
     "sgd": lambda lr: optax.sgd(lr),
     "momentum": lambda lr: optax.sgd(lr, momentum=0.8),
     "adam": lambda lr: optax.adam(lr, b1=0.7, b2=0.95, eps=1e-40),
-    "adamw": lambda lr: optax.adamw(lr, b1=0.7, b2=0.95, eps=1e-40, weight_decay=0.1),
+    "adamw": lambda lr: optax.chain(
+        optax.adam(lr, b1=0.7, b2=0.95, eps=1e-40),
+        optax.add_decayed_weights(-LR["adamw"] * 0.1),
+    ),
+    "adamw by layer": lambda lr: optax.adamw(
+        lr, b1=0.7, b2=0.95, eps=1e-40, weight_decay=0.1
+    ),
 }
-LR = {"sgd": 0.3, "momentum": 0.1, "adam": 0.02, "adamw": 0.02}
+LR = {"sgd": 0.3, "momentum": 0.1, "adam": 0.02, "adamw": 0.02, "adamw by layer": 0.02}
 THETA = {Role.INPUT: F(1, 2), Role.HIDDEN: F(-2, 3), Role.OUTPUT: F(3, 4)}
 WRONG = get("mup").mutated(Role.HIDDEN, c=F(1, 2), c_adam=F(1, 2))
 TABLES = (get("mup"), get("mup").shifted(THETA), get("mup").canonical(), WRONG)
@@ -257,7 +266,9 @@ TABLES = (get("mup"), get("mup").shifted(THETA), get("mup").canonical(), WRONG)
 @functools.cache
 def across_the_class(rule):
     """Four members: mup, two other members of its class, and one of another class."""
-    here = plan(optimizer=Optimizer(rule, **SETTINGS), loss="mse", steps=7)
+    name, *by_layer = rule.split(" by ")
+    optimizer = Optimizer(name, decay=(*by_layer, "base")[0], **SETTINGS)
+    here = plan(optimizer=optimizer, loss="mse", steps=7)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes within Adam
         return here, follow(here, [(table, LR[rule], 1) for table in TABLES])
 

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from widthlab.claims import ClaimsFile, Judgement
@@ -18,16 +19,41 @@ from richregime.progress import clock
 CLAIMS = Path("results/claims.json")
 
 
+@contextmanager
+def building(root: Path) -> Iterator[None]:
+    """Hold the folder of the site; whoever comes second waits, and is told so."""
+    from filelock import FileLock, Timeout
+
+    path = root / "_build" / ".site.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One a process and file, so that what holds the folder may call what does, too.
+    lock = FileLock(path, is_singleton=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"Another build is at work in {path.parent}: waiting for it to end.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def html(root: Path) -> None:
     """Render the site from the stored outputs into ``_build/html``.
 
     Warnings are errors. Everything is rendered anew: Sphinx repeats no warning for a
-    page that it kept from the last build.
+    page that it kept from the last build. Of two builds at once one waits.
 
     Raises:
         BookError: a page is missing or Sphinx warned; its messages are printed.
     """
     read_chapters(root)
+    with building(root):
+        _build(root)
+
+
+def _build(root: Path) -> None:
     for stale in ("html", ".doctrees", "jupyter_execute"):
         shutil.rmtree(root / "_build" / stale, ignore_errors=True)
     start = time.monotonic()

@@ -16,7 +16,7 @@ from typing import Any
 
 from richregime.chapters import BookError, page_names
 from richregime.chromium import chromium
-from richregime.pages import html
+from richregime.pages import building, html
 from richregime.progress import clock
 
 PDF = Path("_build/pdf/the-rich-regime.pdf")
@@ -47,7 +47,8 @@ def pdf(root: Path) -> None:
     Raises:
         BookError: if the site does not build or there is nothing to print it with.
     """
-    with chromium() as browser:  # first: without one the site is built for nothing
+    # First the browser: without one the site is built for nothing.
+    with chromium() as browser, building(root):
         html(root)
         start = time.monotonic()
         print_site(root, root / PDF, browser)

@@ -126,10 +126,13 @@ def truth() -> Any:
     return _which("True or False", lambda v: isinstance(v, bool | np.bool_), bool)
 
 
+_TEXT = str.__str__  # of NumPy's texts, and of an enumeration's, what they say
+
+
 def text() -> Any:
     """Take a text that says something."""
     said = "a text that is not empty"
-    return _which(said, lambda v: isinstance(v, str) and bool(v.strip()))
+    return _which(said, lambda v: isinstance(v, str) and bool(v.strip()), _TEXT)
 
 
 def function() -> Any:
@@ -140,12 +143,12 @@ def function() -> Any:
 def choice(among: Collection[str]) -> Any:
     """Take one of some words."""
     said = f"one of {', '.join(among)}"
-    return _which(said, lambda v: isinstance(v, str) and v in among)
+    return _which(said, lambda v: isinstance(v, str) and v in among, _TEXT)
 
 
 def known(lookup: Callable[[str], Any], called: str) -> Any:
     """Take a name, as what is found under it; the look-up refuses unknown ones."""
-    return _which(called, lambda v: isinstance(v, str), lookup)
+    return _which(called, lambda v: isinstance(v, str), lambda v: lookup(_TEXT(v)))
 
 
 def instance(*kinds: Any, called: str | None = None) -> Any:
@@ -169,7 +172,7 @@ def several(
 
     def read(values: Any) -> tuple[Any, ...]:
         unordered = isinstance(values, str | bytes | Mapping | Set)
-        scalar = isinstance(values, np.ndarray) and values.ndim == 0
+        scalar = getattr(values, "ndim", None) == 0  # an array of NumPy or JAX
         if unordered or scalar or not isinstance(values, Iterable):
             raise Unfit
         # One more than there may be: an iterator need not end.

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def host() -> str:
+    """Return this machine's name, as it can stand in a file's."""
+    return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
+
+
+def temporary_beside(path: Path) -> Path:
+    """Return a name of a file's own while it is written, which says who writes it."""
+    name = f".{path.name}~{host()}~{os.getpid()}~{uuid.uuid4().hex}.tmp"
+    return path.with_name(name)
 
 
 def write_durably(temporary: Path, path: Path, content: bytes) -> None:
@@ -25,8 +38,7 @@ def write_durably(temporary: Path, path: Path, content: bytes) -> None:
 def write(path: Path, content: bytes) -> None:
     """Write a whole file, with its folder, or leave the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    write_durably(temporary, path, content)
+    write_durably(temporary_beside(path), path, content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,7 +53,7 @@ def check_writable(folder: Path) -> None:
         OSError: the folder cannot be made, or not be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{uuid.uuid4().hex}.tmp"
+    temporary = temporary_beside(folder / "check")
     try:
         temporary.write_bytes(b"\n")
     finally:

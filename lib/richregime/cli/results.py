@@ -38,7 +38,7 @@ def add(commands: Any) -> None:
 def _status(options: argparse.Namespace) -> None:
     from richregime.executions import read_executions
     from richregime.pages import CLAIMS, read_claims
-    from richregime.tiers import paper_tier, stored
+    from richregime.tiers import archive, paper_tier
 
     root = find_root(options.root)
     judged, executed = read_claims(root / CLAIMS), read_executions(root)
@@ -60,7 +60,7 @@ def _status(options: argparse.Namespace) -> None:
         if not specs:
             print("  paper  no paper tier")
             continue
-        have = stored(root, chapter)
+        have = archive(root, chapter).find(specs)
         records = [have[spec] for spec in specs if spec in have]
         devices = sorted({str(r.provenance["device"]) for r in records})
         hours = sum(float(r.provenance["wall_s"]) for r in records) / 3600

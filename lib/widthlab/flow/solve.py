@@ -119,12 +119,18 @@ def _stack(flows: Sequence[Any], dtype: str) -> Any:
 
 def rows_of_times(times: Any, count: int, dtype: str) -> np.ndarray:
     """Return a row of times for each flow, and refuse what is not increasing."""
-    grid = np.asarray(times, dtype)
+    with np.errstate(over="ignore"):  # what float32 has no number for is refused below
+        grid = np.asarray(times, dtype)
     grid = np.broadcast_to(grid, (count, grid.shape[-1])) if grid.ndim == 1 else grid
     if grid.shape[0] != count or grid.ndim != 2:
         raise ValueError(
             f"times have shape {np.shape(times)} for {count} flows; give one row of "
             "times for all, or one for each"
+        )
+    if np.isinf(grid).any():
+        raise ValueError(
+            f"times end at {grid.max():g} in {dtype}; a flow is solved up to a finite "
+            "time: give one, and stop_below to end at a loss"
         )
     if (grid[:, 0] < 0).any() or not (np.diff(grid, axis=1) > 0).all():
         raise ValueError("times must increase, from 0 or later")

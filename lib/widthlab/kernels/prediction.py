@@ -72,8 +72,9 @@ def regression(
         smallest = scipy.linalg.eigvalsh(regular)[0]
         raise ValueError(
             f"the smallest eigenvalue of the kernel with ridge {ridge:g} is "
-            f"{smallest:.2g}, and its entries are known to {least:.2g} only; take out "
-            "duplicate inputs, or give a larger ridge"
+            f"{smallest:.2g}, and its entries are known to {least:.2g} only: inputs "
+            "are equal, or too close for the kernel's type. Take such inputs out, "
+            "compute the kernel in float64, or give a larger ridge"
         )
     return test @ scipy.linalg.cho_solve((factor, True), targets)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -69,6 +70,11 @@ def _make(
 
 def catalogue() -> dict[str, Parametrization]:
     """Return every parametrization by name, in the order in which tables print them."""
+    return dict(_catalogue())
+
+
+@functools.cache  # every specification looks its table up
+def _catalogue() -> Mapping[str, Parametrization]:
     tp4 = "Yang and Hu 2021, Tensor Programs IV"
     ip = "Hajjar, Chizat and Giraud 2024"
     half = HALF
@@ -161,7 +167,7 @@ def get(name: str) -> Parametrization:
     Raises:
         ParametrizationError: there is none of that name.
     """
-    tables = catalogue()
+    tables = _catalogue()
     if name not in tables:
         raise ParametrizationError(
             f"no parametrization is called {name!r}; there are {', '.join(tables)}"

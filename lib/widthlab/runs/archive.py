@@ -300,7 +300,8 @@ def _write(folder: Path, records: Mapping[str, Record]) -> None:
     for name, content in new.items():
         write(folder / name, content)
     write(folder / SIDECAR, sidecar)
-    for left in folder.glob("*.new.parquet"):
+    # Those of writers that were killed: this one holds the folder.
+    for left in (*folder.glob("*.new.parquet"), *folder.glob(".*.tmp")):
         left.unlink()
 
 

@@ -108,6 +108,8 @@ def _members(ensemble: _Ensemble) -> Members:
         -np.inf if spec.stop_below is None else spec.stop_below for spec in experiments
     ]
     targets = [spec.schedule.target for spec in experiments]
+    rates = [spec.lr for spec in experiments]
+    decays = experiments[0].optimizer.decays_by_base
     with pinned():
         key = jnp.stack([jax.random.key(spec.seed) for spec in experiments])
     return Members(
@@ -116,6 +118,7 @@ def _members(ensemble: _Ensemble) -> Members:
         stop_below=np.array(thresholds, dtype),  # pyright: ignore[reportArgumentType]
         real=np.array([spec is not None for spec in ensemble]),  # pyright: ignore[reportArgumentType]
         target=np.array(targets, dtype) if experiments[0].schedule.varies else None,  # pyright: ignore[reportArgumentType]
+        base_lr=np.array(rates, dtype) if decays else None,  # pyright: ignore[reportArgumentType]
     )
 
 

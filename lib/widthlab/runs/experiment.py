@@ -39,6 +39,7 @@ from widthlab.runs.ensembles import run_ensemble
 from widthlab.runs.provenance import record_key
 from widthlab.runs.spec import Spec
 from widthlab.training.calibration import Calibration
+from widthlab.training.epsilon import warn_of_epsilon
 from widthlab.training.losses import LOSSES
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.schedules import Schedule
@@ -165,6 +166,7 @@ class Experiment(Spec):
         # Sizes, depth and optimizer must suit the parametrization.
         scales = self._checked_scales()
         self._check_schedule(scales)
+        warn_of_epsilon(self.optimizer, self.shape, scales)
 
     def _check_sizes(self) -> None:
         if isinstance(self.data, Stream):

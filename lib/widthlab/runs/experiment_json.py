@@ -22,7 +22,7 @@ def written(spec: Experiment) -> dict[str, Any]:
     out = {f.name: getattr(spec, f.name) for f in attrs.fields(type(spec))}
     out["data"] = spec.data.to_json()
     out["parametrization"] = spec.table.to_json()
-    out["optimizer"] = attrs.asdict(spec.optimizer)
+    out["optimizer"] = spec.optimizer.to_json()
     out["probes"] = [probes.to_json(p) for p in spec.probes]
     out["schedule"] = attrs.asdict(spec.schedule)
     for name in ("checkpoints", "track", "gains", "bias_gains"):
@@ -67,7 +67,7 @@ def _first_lr(value: Any) -> Any:
 _READ: dict[str, Callable[[Any], Any]] = {
     "data": data.from_json,
     "parametrization": Parametrization.from_json,
-    "optimizer": lambda options: Optimizer(**options),
+    "optimizer": Optimizer.from_json,
     "probes": lambda payloads: tuple(map(probes.from_json, payloads)),
     "schedule": lambda options: Schedule(**options),
     "track": tuple,

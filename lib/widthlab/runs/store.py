@@ -10,18 +10,16 @@ import dataclasses
 import hashlib
 import json
 import os
-import platform
 import re
 import sys
 import time
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from widthlab.canonical import _dumps, plain_value
-from widthlab.files import check_writable, write_durably
+from widthlab.files import check_writable, host, temporary_beside, write_durably
 
 STORE_VARIABLE = "WIDTHLAB_STORE"
 """Environment variable that moves the user's store."""
@@ -112,8 +110,7 @@ class Store:
             f'{{"format":{_FORMAT},"key":"{key}","sha256":"{checksum}",'
             f'"payload":{body}}}\n'
         )
-        name = f".{key}~{_host()}~{os.getpid()}~{uuid.uuid4().hex}.tmp"
-        temporary = path.parent / name
+        temporary = temporary_beside(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not self._swept:
@@ -144,7 +141,8 @@ class Store:
     def sweep_temporaries(self) -> list[Path]:
         """Delete what killed writers left behind; those at work keep their files."""
         removed = []
-        found = list(self.path.glob("[0-9a-f][0-9a-f]/.*.tmp"))
+        patterns = (".*.tmp", "[0-9a-f][0-9a-f]/.*.tmp")
+        found = [path for pattern in patterns for path in self.path.glob(pattern)]
         now = _clock(self.path) if found else 0.0
         for path in found:
             if _is_abandoned(path, now):
@@ -210,13 +208,9 @@ def _set_aside(path: Path, error: ValueError) -> None:
     )
 
 
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9.-]", "-", platform.node())
-
-
 def _clock(folder: Path) -> float:
     """Return the time of the machine that a folder lies on, which may be another."""
-    file = folder / f".{uuid.uuid4().hex}.tmp"
+    file = temporary_beside(folder / "clock")
     try:
         file.touch()
         return file.stat().st_mtime
@@ -236,7 +230,7 @@ def _is_abandoned(temporary: Path, now: float) -> bool:
         return False
     named = _TEMPORARY.fullmatch(temporary.name)
     # On Windows os.kill(pid, 0) would end the process instead of asking after it.
-    if named is None or named["host"] != _host() or sys.platform == "win32":
+    if named is None or named["host"] != host() or sys.platform == "win32":
         return False
     try:
         os.kill(int(named["pid"]), 0)

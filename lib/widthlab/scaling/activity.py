@@ -11,8 +11,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from widthlab.scaling.laws import QUICK
 from widthlab.scaling.plans import ScalingPlan
+from widthlab.scaling.programs import Program
 from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.scaling.survey import Build, Path, parameters
 
@@ -50,64 +50,50 @@ def measure_activity(
 ) -> Activity:
     """Train models of one width, one for each plan and key; return what they do.
 
-    One program for all: plans and keys are vectorised, steps are a loop, and so are the
-    three forward passes (as the model starts, with a silent read-out, and after
-    training).
+    Plans and keys are vectorised in one program, a step that puts out what each module
+    does, too. It runs once with the model as it starts, then through training with a
+    silent read-out, and once more. Steps are no loop inside a program: XLA's gradients
+    of convolutions are ten times slower there.
 
     Returns:
         Arrays of shape (plans, keys).
     """
     made = plans[0]
-    graph = nnx.graphdef(_abstract(build, made))
-    paths = [row.tensor.path for row in made.rows]
-    factors = _factors(plans)
-
-    def numbers(given: Any) -> PlanNumbers:
-        init, lr, multipliers = given
-        return PlanNumbers(
-            dict(zip(paths, init, strict=True)),
-            dict(zip(paths, lr, strict=True)),
-            multipliers,
-        )
+    graph = nnx.graphdef(nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0))))
+    factors, numbers = stacked(plans)
 
     def begin(given: Any, key: Any) -> Any:
         model = start(build, made, nnx.Rngs(key), numbers(given))
-        own = _values(model)
-        silence(model, made, read_outs)
-        return own, _values(model)
-
-    def one(given: Any, begun: Any) -> Activity:
-        own, silent = begun
-        model = nnx.merge(graph, *silent)
         optimizer = scale_updates(tx, made, numbers=numbers(given))
-        losses = train(model, optimizer, lambda step: batch, loss, steps)
-        three = jax.tree.map(lambda *x: jnp.stack(x), own, silent, _values(model))
-        seen = jax.lax.map(
-            lambda values: outputs(nnx.merge(graph, *values), batch, loss), three
-        )
-        return Activity(
-            {name: _rms(value[0]) for name, value in seen.items()},
-            {name: _rms(value[2] - value[1]) for name, value in seen.items()},
-            losses[-1],
-        )
+        own = carry_of(model, optimizer)
+        silence(model, made, read_outs)
+        return own, carry_of(model, optimizer)
 
-    # Drawing is compiled by itself, and quickly: it takes longer than training else.
+    def one(given: Any, carry: Carry) -> Stepped:
+        optimizer = scale_updates(tx, made, numbers=numbers(given))
+        return step(graph, optimizer, loss, carry, batch)
+
     # One after another, as in `laws.log_sizes`.
-    draw = jax.jit(
+    draw = Program(
         lambda given, keys: jax.lax.map(
             lambda numbers: jax.lax.map(lambda key: begin(numbers, key), keys), given
         )
     )
-    work = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
-    parts, drawn, worked = [], None, None
+    work = Program(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
+    parts = []
     for keys_here in _chunks(keys, together):
-        if drawn is None:
-            drawn = draw.lower(factors, keys_here).compile(compiler_options=QUICK)
-        begun = drawn(factors, keys_here)
-        if worked is None:
-            worked = work.lower(factors, begun).compile(compiler_options=QUICK)
-        active = worked(factors, begun)
-        parts.append(jax.tree.map(np.asarray, active))
+        own, carry = draw(factors, keys_here)
+        at_start, before = work(factors, own), work(factors, carry)
+        stepped = before
+        for _ in range(steps - 1):
+            stepped = work(factors, stepped.carry)
+        after = work(factors, stepped.carry)
+        change = {
+            name: _rms(np.asarray(value) - np.asarray(before.seen[name]))
+            for name, value in after.seen.items()
+        }
+        begun = {name: _rms(value) for name, value in at_start.seen.items()}
+        parts.append(Activity(begun, change, np.asarray(stepped.loss)))
     joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
     return jax.tree.map(lambda x: x[:, : len(keys)], joined)
 
@@ -120,8 +106,14 @@ def _chunks(keys: Any, together: int) -> list[Any]:
     return [keys[part] for part in places.reshape(count, size)]
 
 
-def _factors(plans: Sequence[ScalingPlan]) -> Any:
-    """All numbers of several plans, with the plans in front."""
+def stacked(
+    plans: Sequence[ScalingPlan],
+) -> tuple[Any, Callable[[Any], PlanNumbers]]:
+    """Return all numbers of several plans, plans in front, and what reads one's.
+
+    They are lists, since paths are no keys that JAX can sort.
+    """
+    paths = [row.tensor.path for row in plans[0].rows]
     init, lr = (
         list(
             np.array([[getattr(r, name) for r in p.rows] for p in plans], np.float32).T
@@ -129,21 +121,19 @@ def _factors(plans: Sequence[ScalingPlan]) -> Any:
         for name in ("init", "lr")
     )
     names = plans[0].multipliers
-    return (
-        init,
-        lr,
-        {n: np.array([p.multipliers[n] for p in plans], np.float32) for n in names},
-    )
+    multipliers = {
+        n: np.array([p.multipliers[n] for p in plans], np.float32) for n in names
+    }
 
+    def numbers(given: Any) -> PlanNumbers:
+        init, lr, multipliers = given
+        return PlanNumbers(
+            dict(zip(paths, init, strict=True)),
+            dict(zip(paths, lr, strict=True)),
+            multipliers,
+        )
 
-def _abstract(build: Build, made: ScalingPlan) -> Any:
-    """Return a scaled model without numbers."""
-    return nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0)))
-
-
-def _values(model: nnx.Module) -> Any:
-    _, params, rest = nnx.split(model, nnx.Param, ...)
-    return nnx.as_pure(params), nnx.as_pure(rest)
+    return (init, lr, multipliers), numbers
 
 
 def silence(model: nnx.Module, made: ScalingPlan, read_outs: Collection[str]) -> None:
@@ -160,37 +150,52 @@ def silence(model: nnx.Module, made: ScalingPlan, read_outs: Collection[str]) ->
             variable[...] = jnp.zeros_like(variable[...])
 
 
-def train(
-    model: nnx.Module,
-    optimizer: optax.GradientTransformationExtraArgs,
-    batch_of: Callable[[Any], Any],
-    loss: ModelLoss,
-    steps: int,
-) -> Any:
-    """Train a model in place, by a loop that is compiled once; return the losses."""
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+class Carry(NamedTuple):
+    """What training passes on from step to step: parameters, other state, optimizer."""
+
+    values: Any
+    others: Any
+    state: Any
+
+
+class Stepped(NamedTuple):
+    """After a step: what goes on, and the loss and outputs from before it."""
+
+    carry: Carry
+    loss: Any
+    seen: dict[str, Any]
+
+
+def carry_of(
+    model: nnx.Module, optimizer: optax.GradientTransformationExtraArgs
+) -> Carry:
+    """Return a model's numbers as training begins with them."""
+    _, params, rest = nnx.split(model, nnx.Param, ...)
     values = nnx.as_pure(params)
-    others = nnx.as_pure(rest)
+    return Carry(values, nnx.as_pure(rest), optimizer.init(values))
 
-    def step(carry: Any, number: Any) -> Any:
-        values, others, state = carry
 
-        def of(values: Any) -> Any:
-            here = nnx.merge(graph, values, others)
-            # What a model sows is taken away from it, step by step.
-            run = nnx.capture(lambda m: loss(m, batch_of(number)), nnx.Intermediate)
-            found, _ = run(here)
-            return found, nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param)))
+def step(
+    graph: Any,
+    optimizer: optax.GradientTransformationExtraArgs,
+    loss: ModelLoss,
+    carry: Carry,
+    batch: Any,
+) -> Stepped:
+    """Train for one step; what of the result is not used is not computed."""
 
-        (found, others), gradients = jax.value_and_grad(of, has_aux=True)(values)
-        updates, state = optimizer.update(gradients, state, values)
-        return (optax.apply_updates(values, updates), others, state), found
+    def of(values: Any) -> Any:
+        here = nnx.merge(graph, values, carry.others)
+        # What a model sows is taken away from it, step by step.
+        found, seen = _observed(here, batch, loss)
+        return found, (nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param))), seen)
 
-    carry = (values, others, optimizer.init(values))
-    (values, others, _), losses = jax.lax.scan(step, carry, jnp.arange(steps))
-    nnx.update(model, values)
-    nnx.update(model, others)
-    return losses
+    values, others, state = carry
+    (found, (others, seen)), gradients = jax.value_and_grad(of, has_aux=True)(values)
+    updates, state = optimizer.update(gradients, state, values)
+    return Stepped(
+        Carry(optax.apply_updates(values, updates), others, state), found, seen
+    )
 
 
 def outputs(model: nnx.Module, batch: Any, loss: ModelLoss) -> dict[str, Any]:
@@ -199,18 +204,23 @@ def outputs(model: nnx.Module, batch: Any, loss: ModelLoss) -> dict[str, Any]:
     A module that runs several times has several, stacked; what is no array of
     floating-point numbers is left out.
     """
+    return _observed(model, batch, loss)[1]
+
+
+def _observed(model: nnx.Module, batch: Any, loss: ModelLoss) -> Any:
+    """Return the loss, and outputs by path."""
 
     def run(model: Any) -> Any:
         return loss(model, batch)
 
     forward = nnx.capture(run, nnx.Intermediate, method_outputs=nnx.Intermediate)
-    _, sown = forward(model)
+    lost, sown = forward(model)
     found: dict[str, Any] = {}
     for path, variable in nnx.to_flat_state(sown):
         for place, leaf in enumerate(_floats(variable.get_value())):
             name = _name(path)
             found[name if not place else f"{name}[{place}]"] = leaf
-    return found
+    return lost, found
 
 
 def _floats(value: Any) -> list[Any]:
@@ -223,5 +233,7 @@ def _name(path: Path) -> str:
     return ".".join(map(str, parts)) or MODEL
 
 
-def _rms(value: Any) -> Any:
-    return jnp.sqrt(jnp.mean(jnp.square(value.astype(jnp.float32))))
+def _rms(value: Any) -> np.ndarray:
+    """Root mean square of all but the first two axes, plans and keys."""
+    squares = np.square(np.asarray(value, np.float32), dtype=np.float64)
+    return np.sqrt(squares.reshape(*squares.shape[:2], -1).mean(-1))

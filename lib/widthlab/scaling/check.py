@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import optax
-from flax import nnx
 
 from widthlab.parametrization import Parametrization, get
-from widthlab.scaling.activity import (
-    MODEL,
-    Activity,
-    ModelLoss,
-    measure_activity,
-    outputs,
-)
+from widthlab.scaling.activity import MODEL, Activity, ModelLoss, measure_activity
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.judge import (
-    Signal,
+    Rules,
     judge,
     judgements_table,
     predicted_for,
@@ -27,6 +20,7 @@ from widthlab.scaling.judge import (
 )
 from widthlab.scaling.laws import measure
 from widthlab.scaling.plans import Roles, plan
+from widthlab.scaling.signals import signals_of
 from widthlab.scaling.survey import Build
 
 if TYPE_CHECKING:
@@ -49,12 +43,30 @@ class CoordinateCheck(NamedTuple):
         control: those of the control, judged as the parametrization itself; it must
             fail. Empty without a control.
         label: what was checked.
+        rules: what is predicted of which module.
     """
 
     frame: pd.DataFrame
     judgements: tuple[ModuleJudgement, ...]
     control: tuple[ModuleJudgement, ...]
     label: str
+    rules: Rules
+
+    def of(self, seeds: Iterable[int]) -> CoordinateCheck:
+        """Judge some of the seeds alone, as another check would have had them.
+
+        Raises:
+            ScalingError: a seed was not measured, or there are fewer than two.
+        """
+        chosen = {*seeds}
+        if len(chosen) < 2 or not chosen <= {*self.frame["seed"]}:
+            raise ScalingError(
+                f"seeds are {sorted(chosen)}; give two or more of those that were "
+                f"measured, {sorted({*self.frame['seed']})}"
+            )
+        rows = self.frame.loc[self.frame["seed"].isin(sorted(chosen))]
+        label = f"{self.label}, of which {len(chosen)}"
+        return _judged(rows, self.rules, label)
 
     @property
     def outcome(self) -> Outcome:
@@ -171,29 +183,33 @@ def coordinate_check(
     tx = optax.adam(3e-3) if tx is None else tx
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     arms = [table, *([get(control)] if control else [])]
-    signals = _signals(build, batch, loss, widths)
+    signals = signals_of(build, batch, loss, widths)
     read_outs = {s.name for s in signals if s.read_out and not s.grows}
     setting = _Setting(
         build, batch, loss, optimizer, tx, steps, tuple(numbers), together, read_outs
     )
     frame, tied = _measured(setting, arms, widths, base, roles, tied)
+    names = tuple(arm.name for arm in arms)
+    rules = Rules(names, tuple(signals), tuple(undecided), margin, tied)
+    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
+    return _judged(frame, rules, f"{label}, {len(numbers)} seeds, {steps} steps")
+
+
+def _judged(frame: pd.DataFrame, rules: Rules, label: str) -> CoordinateCheck:
+    """Judge the table, and the control as if it were the table."""
     judged = [
         judge(
-            frame.loc[frame["parametrization"] == arm.name],
-            signals,
-            table.name,
-            undecided,
-            margin,
-            tied=tied,
+            frame.loc[frame["parametrization"] == arm],
+            rules.signals,
+            rules.arms[0],
+            rules.undecided,
+            rules.margin,
+            tied=rules.tied,
         )
-        for arm in arms
+        for arm in rules.arms
     ]
-    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
     return CoordinateCheck(
-        frame,
-        judged[0],
-        judged[1] if control else (),
-        f"{label}, {len(numbers)} seeds, {steps} steps",
+        frame, judged[0], judged[1] if len(judged) > 1 else (), label, rules
     )
 
 
@@ -263,39 +279,3 @@ def _rows(
         long = wide.melt(columns, var_name="module")
         parts.append(long.assign(width=width, quantity=quantity))
     return pd.concat(parts, ignore_index=True)
-
-
-def _signals(
-    build: Build, batch: Any, loss: ModelLoss, widths: Sequence[int]
-) -> list[Signal]:
-    """Return each output in the order in which they are computed, and if it grows."""
-    shapes = [_traced(build, batch, loss, width) for width in sorted({*widths})[:2]]
-    names = [*shapes[0]]
-    last = shapes[0].get(MODEL)
-    return [
-        Signal(name, shapes[0][name] != shapes[1][name], shapes[0][name] == last)
-        for name in names
-    ]
-
-
-def _traced(
-    build: Build, batch: Any, loss: ModelLoss, width: int
-) -> dict[str, tuple[int, ...]]:
-    """Shapes of a model's outputs by name, sorted by when they are computed."""
-    names: list[str] = []
-
-    def run() -> list[Any]:
-        found = outputs(build(width, nnx.Rngs(0)), batch, loss)
-        names[:] = [*found]
-        return [*found.values()]
-
-    jaxpr = jax.make_jaxpr(run)().jaxpr
-    place = {
-        id(var): number
-        for number, equation in enumerate(jaxpr.eqns)
-        for var in equation.outvars
-    }
-    order = sorted(
-        range(len(names)), key=lambda i: (place.get(id(jaxpr.outvars[i]), -1), i)
-    )
-    return {names[i]: tuple(jaxpr.outvars[i].aval.shape) for i in order}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -28,6 +29,24 @@ class Signal(NamedTuple):
     read_out: bool
 
 
+class Rules(NamedTuple):
+    """What a check is judged by.
+
+    Attributes:
+        arms: names of the table, and of the control if there is one.
+        signals: the modules, in the order in which they run.
+        undecided: words in names of what is not judged.
+        margin: tolerance of a slope.
+        tied: whether an embedding is the read-out, too.
+    """
+
+    arms: tuple[str, ...]
+    signals: tuple[Signal, ...]
+    undecided: tuple[str, ...]
+    margin: float
+    tied: bool
+
+
 class Predicted(NamedTuple):
     """Exponents of a wide model, of its signals inside and of what it returns.
 
@@ -52,17 +71,22 @@ class ModuleJudgement(NamedTuple):
         start: the check of its size at the start; None where that is zero.
         change: the check of its change.
         decided: whether it is judged at all.
+        gone: "start" or "change" where it is zero, or no number, at some widths and not
+            at others: no power of the width, and wrong.
     """
 
     name: str
     start: Check | None
     change: Check | None
     decided: bool = True
+    gone: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         """Fail if one check fails, pass if both pass."""
         found = {c.outcome() for c in (self.start, self.change) if c is not None}
+        if self.decided and self.gone:
+            return Outcome.FAIL
         if not self.decided or not found:
             return Outcome.OPEN
         for outcome in (Outcome.FAIL, Outcome.OPEN):
@@ -78,6 +102,8 @@ class ModuleJudgement(NamedTuple):
     @property
     def start_fails(self) -> bool:
         """Whether its start is wrong."""
+        if "start" in self.gone:
+            return True
         return self.start is not None and self.start.outcome() is Outcome.FAIL
 
 
@@ -120,8 +146,17 @@ def judge(
         # What a tied embedding gives back is right only behind its multiplier.
         before = tied and signal.name.endswith(".attend")
         decided = not before and not any(word in signal.name for word in undecided)
-        found.append(ModuleJudgement(signal.name, checks[0], checks[1], decided))
+        gone = tuple(q for q in ("start", "change") if _goes(rows, q))
+        found.append(ModuleJudgement(signal.name, checks[0], checks[1], decided, gone))
     return tuple(found)
+
+
+def _goes(rows: pd.DataFrame, quantity: str) -> bool:
+    """Whether all seeds of one width are zero or no number, and none of another."""
+    chosen = rows.loc[rows["quantity"] == quantity]
+    there = (chosen["value"] > 0) & chosen["value"].map(math.isfinite)
+    by_width = there.groupby(chosen["width"]).mean()
+    return bool((by_width == 0).any() and (by_width == 1).any())
 
 
 def _check(
@@ -134,7 +169,7 @@ def _check(
     at_most: bool,
 ) -> Check | None:
     chosen = rows.loc[rows["quantity"] == quantity]
-    if not all(value > 0 for value in chosen["value"]):
+    if not all(0 < value < math.inf for value in chosen["value"]):
         return None  # zero at the start, or not finite: no logarithm
     estimate = slope(chosen)
     what = f"slope of {quantity} against width"

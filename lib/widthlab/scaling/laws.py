@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from widthlab.scaling.programs import Program
 from widthlab.scaling.survey import (
     Build,
     Parameter,
@@ -32,12 +33,6 @@ MANY = 128
 """Models of which parameters with few entries, or an odd law, are drawn."""
 
 _WIDER = 4
-
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""How what runs once is compiled."""
 
 _SURE = 0.05
 """Standard error up to which an exponent is told from the half next to it."""
@@ -170,9 +165,7 @@ def log_sizes(
     keys = jax.random.split(jax.random.key(0), seeds)
     # One after another: XLA's batched decompositions, by which orthogonal matrices are
     # drawn, wait for each other for ever on a busy machine (1 time in 4).
-    lowered = jax.jit(lambda keys: jax.lax.map(one, keys)).lower(keys)
-    # It runs once: what a compiler would take to make it fast is longer.
-    drawn = lowered.compile(compiler_options=QUICK)(keys)
+    drawn = Program(lambda keys: jax.lax.map(one, keys))(keys)
     sizes = [np.asarray(size, np.float64) for size in drawn]
     model = nnx.eval_shape(lambda: build(width, nnx.Rngs(0)))
     names = dict(parameters(model)) if paths is None else paths

@@ -20,11 +20,12 @@ from widthlab.claims.slopes import slope
 from widthlab.parametrization import get
 from widthlab.runs import Computed, frame, sweep
 from widthlab.runs.provenance import code_version
-from widthlab.scaling.activity import ModelLoss, train
+from widthlab.scaling.activity import Carry, ModelLoss, carry_of, stacked, step
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.laws import measure
 from widthlab.scaling.plans import ScalingPlan, plan
-from widthlab.scaling.scaled import scale_updates, start
+from widthlab.scaling.programs import Program
+from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.scaling.survey import Build
 from widthlab.source import source_sha256
 
@@ -101,40 +102,72 @@ class TrainedWidth(Computed):
             )
             for name in self.parametrizations
         ]
+        names = [made.parametrization.name for made in plans]
+        losses = self._losses(plans)
         return [
-            {"parametrization": made.parametrization.name, "lr": lr, "seed": seed,
-             "loss": float(value)}
-            for made in plans
-            for lr, row in zip(self.lrs, self._losses(made), strict=True)
-            for seed, value in zip(self.seeds, row, strict=True)
-        ]  # fmt: skip
+            {"parametrization": name, "lr": lr, "seed": seed, "loss": float(loss)}
+            for name, by_rate in zip(names, losses, strict=True)
+            for lr, by_seed in zip(self.lrs, by_rate, strict=True)
+            for seed, loss in zip(self.seeds, by_seed, strict=True)
+        ]
 
-    def _losses(self, made: ScalingPlan) -> np.ndarray:
-        """Losses by rate and seed."""
-
-        def begin(seed: Any) -> Any:
-            weights, order = jax.random.split(jax.random.key(seed))
-            model = start(self.build, made, nnx.Rngs(weights))
-            return nnx.state(model), order
-
-        def one(lr: Any, begun: Any) -> Any:
-            state, order = begun
-            model = nnx.merge(graph, state)
-            optimizer = scale_updates(self.tx(lr), made)
-            losses = train(
-                model, optimizer, lambda step: self.data(order, step), self.loss,
-                self.steps,
-            )  # fmt: skip
-            return losses[-max(1, self.steps // 4) :].mean()
-
+    def _losses(self, plans: Sequence[ScalingPlan]) -> np.ndarray:
+        """Losses by plan, rate and seed: one program trains all."""
+        made = plans[0]
+        factors, numbers = stacked(plans)
         graph = nnx.graphdef(
             nnx.eval_shape(lambda: start(self.build, made, nnx.Rngs(0)))
         )
+
+        def draw(given: Any, seed: Any) -> Any:
+            weights, order = jax.random.split(jax.random.key(seed))
+            model = start(self.build, made, nnx.Rngs(weights), numbers(given))
+            return nnx.as_pure(nnx.state(model)), order
+
+        def begin(given: Any, lr: Any, drawn: Any) -> Carry:
+            model = nnx.merge(graph, drawn[0])
+            return carry_of(model, self._optimizer(lr, made, numbers(given)))
+
+        def train(given: Any, lr: Any, order: Any, carry: Carry, number: Any) -> Any:
+            optimizer = self._optimizer(lr, made, numbers(given))
+            batch = self.data(order, number)
+            return step(graph, optimizer, self.loss, carry, batch)[:2]
+
         rates, seeds = jnp.asarray(self.lrs), jnp.asarray(self.seeds)
         # Drawn one after another, as in `laws.log_sizes`.
-        begun = jax.jit(lambda seeds: jax.lax.map(begin, seeds))(seeds)
-        all_of = jax.jit(jax.vmap(jax.vmap(one, (None, 0)), (0, None)))
-        return np.asarray(all_of(rates, begun))
+        drawn = Program(
+            lambda factors, seeds: jax.lax.map(
+                lambda given: jax.lax.map(lambda seed: draw(given, seed), seeds),
+                factors,
+            )
+        )(factors, seeds)
+        carry = Program(_over(begin, (0, None, 0), (None, 0, None), (None, None, 0)))(
+            factors, rates, drawn
+        )
+        work = Program(
+            _over(
+                train,
+                (0, None, 0, 0, None),
+                (None, 0, None, 0, None),
+                (None, None, 0, 0, None),
+            ),
+            many=True,
+        )
+        losses = []
+        for number in range(self.steps):
+            carry, loss = work(factors, rates, drawn[1], carry, jnp.asarray(number))
+            losses.append(np.asarray(loss))
+        return np.mean(losses[-max(1, self.steps // 4) :], axis=0)
+
+    def _optimizer(self, lr: Any, made: ScalingPlan, numbers: PlanNumbers) -> Any:
+        return scale_updates(self.tx(lr), made, numbers=numbers)
+
+
+def _over(function: Callable[..., Any], *axes: tuple[int | None, ...]) -> Any:
+    """Vectorise over plans, rates and seeds, in this order of axes."""
+    for ins in reversed(axes):
+        function = jax.vmap(function, ins)
+    return function
 
 
 class Transfer(NamedTuple):

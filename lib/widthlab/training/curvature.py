@@ -87,7 +87,9 @@ def top_eigenpair(
 
     for the map $A$ and the start $b$, never above the largest eigenvalue of $A$ but for
     rounding. Where $K$ is invariant it is the largest of $A$ on $K$. Not a number if a
-    product is not finite.
+    product is not finite, or the square of its length. In float32 the size of
+    eigenvalues may be from some $10^{-18}$ to $10^{18}$: of smaller ones squares vanish
+    and the value is too low.
 
     Args:
         product: the map.

@@ -48,7 +48,7 @@ def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
     member, order = both
     model = untrained(plan.shape, member.scales, member.key)
     _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
-    rule = _rule(plan, parameters, member.scales, member.target)
+    rule = _rule(plan, parameters, member)
     optimizer = rule.init(parameters)
     dtype = member.scales.std.dtype
     return State(
@@ -69,22 +69,25 @@ def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
             for name, value in _measured(plan, optimizer).items()
         },
         stream=jax.random.fold_in(member.key, 3) if plan.stream else None,
+        base_lr=member.base_lr,
     )
 
 
 def _rule(
-    plan: Plan, parameters: Any, scales: Scales, target: Any
+    plan: Plan, parameters: Any, member: Members | State
 ) -> optax.GradientTransformationExtraArgs:
+    scales = member.scales
     numbers = (scales.lr, scales.first_lr, scales.retained)
     # The rule is made anew at every step, since the rates in it are traced.
     lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
     before, after = [], []
     if plan.sees_curvature:
-        rule = scale_by_curvature(plan.schedule, target, lr, plan.curvatures)
+        rule = scale_by_curvature(plan.schedule, member.target, lr, plan.curvatures)
         before.append(rule)
     if "cosine" in plan.track:
         after.append(track_cosine(lr))
-    return plan.optimizer.transform(lr, first_lr, retained, before, after)
+    rates = (lr, first_lr, retained)
+    return plan.optimizer.transform(*rates, before, after, member.base_lr)
 
 
 def _measured(plan: Plan, optimizer: Any) -> dict[str, Array]:
@@ -186,7 +189,7 @@ def _gradient(plan: Plan, state: State, x: Any, y: Any) -> tuple[Array, Any, dic
 
 def _propose(plan: Plan, state: State, grads: Any, extra: dict) -> tuple[Any, Any]:
     """Return the weights that the rule wants next, and its state with them."""
-    rule = _rule(plan, state.parameters, state.scales, state.target)
+    rule = _rule(plan, state.parameters, state)
     updates, optimizer = rule.update(grads, state.optimizer, state.parameters, **extra)
     return optax.apply_updates(state.parameters, updates), optimizer
 

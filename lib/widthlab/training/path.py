@@ -13,6 +13,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+NO_RATIO = -2.0
+"""What stands for a ratio to zero: no cosine and no length is as small.
+
+`JAX_DEBUG_NANS` would stop at a NaN that stands for nothing.
+"""
+
 
 class CosineState(NamedTuple):
     r"""What `track_cosine` remembers, in the optimizer's metric.
@@ -39,8 +45,8 @@ def track_cosine(rates: Any) -> optax.GradientTransformation:
     U_t = \theta_t - \theta_0 = \sum_{s < t} u_s,$$
 
     with lengths of $D^{-1/2} u$. On a quadratic, steps along a mode of curvature
-    $\lambda$ turn back at once where $\lambda > 2$ and go on where $\lambda < 1$. Not a
-    number where either vector is zero, as $U_0$ is.
+    $\lambda$ turn back at once where $\lambda > 2$ and go on where $\lambda < 1$. Where
+    either vector is zero, as $U_0$ is, it is `NO_RATIO`.
 
     Args:
         rates: tree of learning rates $D$, one number for each tensor.
@@ -52,7 +58,7 @@ def track_cosine(rates: Any) -> optax.GradientTransformation:
         >>> for grad in ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]):
         ...     updates, state = rule.update({"w": jnp.array(grad)}, state, w)
         ...     print(f"{state[-1].whole:.2f}", f"{state[-1].change:.2f}")
-        nan 0.00
+        -2.00 0.00
         0.00 0.12
         1.00 0.18
     """
@@ -60,8 +66,9 @@ def track_cosine(rates: Any) -> optax.GradientTransformation:
     def init(params: Any) -> CosineState:
         zeros = jax.tree.map(jnp.zeros_like, params)
         size = jnp.sqrt(_total(_products(rates, params, params)))
-        unknown = jax.tree.map(lambda v: jnp.full((), jnp.nan, v.dtype), params)
-        return CosineState(zeros, size, 0 * size, jnp.nan * size, unknown)
+        unknown = jax.tree.map(lambda v: jnp.full((), NO_RATIO, v.dtype), params)
+        whole = jnp.full_like(size, NO_RATIO)
+        return CosineState(zeros, size, jnp.zeros_like(size), whole, unknown)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, CosineState]:
         del params
@@ -71,7 +78,7 @@ def track_cosine(rates: Any) -> optax.GradientTransformation:
         return updates, CosineState(
             moved=optax.tree.add(state.moved, updates),
             size=state.size,
-            change=jnp.sqrt(path) / state.size,
+            change=_ratio(jnp.sqrt(path), state.size),
             whole=_cosine(across, steps, path),
             each=jax.tree.map(_cosine, *each),
         )
@@ -89,4 +96,9 @@ def _total(tree: Any) -> Array:
 
 def _cosine(across: Array, one: Array, other: Array) -> Array:
     # Roots first: the product of two squared lengths could overflow or vanish.
-    return across / (jnp.sqrt(one) * jnp.sqrt(other))
+    return _ratio(across, jnp.sqrt(one) * jnp.sqrt(other))
+
+
+def _ratio(above: Array, below: Array) -> Array:
+    """Divide, but by zero; what is no number stays none."""
+    return jnp.where(below == 0, jnp.full_like(above, NO_RATIO), above / below)

@@ -90,7 +90,7 @@ class CurvatureState(NamedTuple):
     Attributes:
         steps: number of updates so far.
         factor: what the last update was multiplied by.
-        eigenvalues: $\lambda_t$ by curvature; not a number where it was not needed.
+        eigenvalues: $\lambda_t$ by curvature, of the last step that needed it.
         vectors: unit Ritz vectors, in the optimizer's metric, by curvature.
     """
 
@@ -145,7 +145,7 @@ def scale_by_curvature(
         return CurvatureState(
             jnp.zeros((), jnp.int32),
             one,
-            {name: one * jnp.nan for name in followed},
+            {name: jnp.zeros_like(one) for name in followed},
             {name: _noise(params) for name in followed},
         )
 
@@ -178,6 +178,9 @@ def scale_by_curvature(
                 # A number of products that is compiled in costs less.
                 None if few == MOST_PRODUCTS else at(MOST_PRODUCTS, few),
             )
+            if late == 0:  # what was not measured is not a number, nor an error
+                last = state.eigenvalues[name]
+                values[name] = jnp.where(is_first, values[name], last)
             good = jnp.isfinite(values[name])
             vectors[name] = optax.tree.where(good, after, before)
         factor: Any = state.factor

@@ -92,7 +92,8 @@ class Plan:
 class Members(NamedTuple):
     """What distinguishes the members of an ensemble; every leaf has them in front.
 
-    The `target` is that of a schedule that varies; None if it does not.
+    The `target` is that of a schedule that varies; None if it does not. The `base_lr`
+    is for weight decay that is multiplied by it; None if none is.
     """
 
     key: Any
@@ -100,6 +101,7 @@ class Members(NamedTuple):
     stop_below: Float[AnyArray, " members"]
     real: Bool[AnyArray, " members"]
     target: Float[AnyArray, " members"] | None = None
+    base_lr: Float[AnyArray, " members"] | None = None
 
 
 class State(NamedTuple):
@@ -118,6 +120,7 @@ class State(NamedTuple):
     target: Float[AnyArray, ""] | None
     tracked: dict[str, Float[Array, "steps ..."]]
     stream: Any = None  # the key of its fresh examples, if there are any
+    base_lr: Float[AnyArray, ""] | None = None
 
 
 @runtime_checkable
