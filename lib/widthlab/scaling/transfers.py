@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path as File
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -74,6 +75,12 @@ class TrainedWidth(Computed):
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings, with functions as the hash of their source."""
+        return self._said
+
+    @functools.cached_property
+    def _said(self) -> dict[str, Any]:
+        # Once: a sweep hashes this in several threads, and while one of them reads the
+        # source of a notebook's function, another may find none.
         here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         sources = {name: source_sha256(here.pop(name)) for name in _FUNCTIONS}
         # The library's own version does not cover this room, which stored runs of
