@@ -302,7 +302,12 @@ PAIR = [TOYS["decay"], TOYS["fast"]]
         (PAIR, np.array([-0.1, 1.0]), {}, "times must increase, from 0"),
         (PAIR, np.array([0.0, np.nan]), {}, "times must increase"),
         (PAIR, np.array([0.0, np.inf]), {}, "up to a finite time"),
-        (PAIR, np.array([0.0, 1e39]), {"dtype": "float32"}, "inf in float32"),
+        (
+            PAIR,
+            np.array([0.0, 1e39]),
+            {"dtype": "float32", "method": Descent(0.1)},
+            "inf in float32",
+        ),
         (PAIR, [GRID, GRID, GRID], {}, r"\(3, 2\) for 2 flows"),
         (PAIR, GRID, {"stop_below": 1.5}, "stop_below is 1.5"),
         (PAIR, GRID, {"stop_below": -0.1}, "stop_below is -0.1"),
