@@ -79,8 +79,7 @@ class TrainedWidth(Computed):
 
     @functools.cached_property
     def _said(self) -> dict[str, Any]:
-        # Once: a sweep hashes this in several threads, and while one of them reads the
-        # source of a notebook's function, another may find none.
+        # Once: what a function of a notebook refers to may change while this runs.
         here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         sources = {name: source_sha256(here.pop(name)) for name in _FUNCTIONS}
         # The library's own version does not cover this room, which stored runs of
