@@ -132,7 +132,7 @@ RESULTS = {
         "Sample",
         "Source",
     ),
-    *("Store", "Trajectory", "Classification", "_Program", "_Weights"),
+    *("Store", "Trajectory", "Classification", "_Look", "_Program", "_Weights"),
     # Of one paper: what its computations solve, and their solution.
     *("Interpolator", "Potential", "Sparse"),
 }
