@@ -100,11 +100,13 @@ def doctests() -> Result:
 
 def nbval() -> Result:
     """Execute every chapter and compare each cell's output with the committed one."""
+    from richregime.chapters import read_chapters
     from richregime.execution import kernel_environment, warm_up
 
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
-    notebooks = sorted((ROOT / "chapters").glob("*.ipynb"))
+    found = [chapter.notebook for chapter in read_chapters(ROOT)]
+    notebooks = [notebook for notebook in found if notebook.exists()]
     if not notebooks:
         return no_chapters()
     env = kernel_environment(ROOT, WORK)

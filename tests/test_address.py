@@ -62,7 +62,7 @@ def book(tmp_path):
     root = tmp_path / "book"
     (root / "chapters").mkdir(parents=True)
     (root / "results").mkdir()
-    shutil.copy(ROOT / "chapters" / "jupytext.toml", root / "chapters")
+    shutil.copy(ROOT / "jupytext.toml", root / "chapters")
     (root / "_toc.yml").write_text(
         f"format: jb-book\nroot: index\nchapters:\n- file: chapters/{NAME}\n"
     )

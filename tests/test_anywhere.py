@@ -30,7 +30,7 @@ from sphinx_book_theme.header_buttons.launch import add_launch_buttons
 ROOT = Path(__file__).resolve().parents[1]
 BINDER = ROOT / "binder"
 CHAPTERS = read_toc(ROOT)
-TEXTS = [Chapter(path.stem, path.parent) for path in sorted(ROOT.glob("chapters/*.md"))]
+TEXTS = [*CHAPTERS, Chapter("_template", ROOT / "chapters")]
 HERE = read_address(ROOT)
 REPOSITORY = f"https://github.com/{HERE.name}"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -273,20 +273,19 @@ def test_the_header_leads_to_this_chapter_on_binder_and_colab(chapter):
         "colab.research.google.com",
     ]
     for url in urls:
-        assert link_problem(url) == f"chapters/{chapter.name}.ipynb"
+        assert link_problem(url) == f"{chapter.folder.name}/{chapter.name}.ipynb"
 
 
 @named(CHAPTERS)
 def test_the_headers_commands_exist(chapter):
     header = chapter.source.read_text(encoding="utf-8").split("\n## ")[0]
-    number = int(chapter.name[:2])
     assert f"`git clone {REPOSITORY}`" in header
-    assert f"`.venv/bin/richregime run {number}`" in header
+    assert f"`.venv/bin/richregime run {chapter.word}`" in header
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"`make (\w+)", header):
         assert re.search(rf"^{target}:", makefile, re.M), target
     stored = (ROOT / "results" / chapter.name / "runs.json").exists()
-    assert stored == (f"`make paper CHAPTER={number}`" in header)
+    assert stored == (f"`make paper CHAPTER={chapter.word}`" in header)
     assert "richregime" in PROJECT["project"]["scripts"]
 
 
@@ -318,7 +317,7 @@ def launch_urls(page, *, notebook):
 
 @named(CHAPTERS)
 def test_the_launch_buttons_are_the_headers_links(chapter):
-    page = f"chapters/{chapter.name}"
+    page = f"{chapter.folder.name}/{chapter.name}"
     path = f"{page}.ipynb"
     colab = "https://colab.research.google.com/github"
     wanted = [

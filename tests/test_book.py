@@ -97,7 +97,7 @@ def make_book(root):
     )
     (root / "index.md").write_text("# A small book\n")
     (root / "chapters" / "01-small.md").write_text(CHAPTER)
-    shutil.copy(ROOT / "chapters" / "jupytext.toml", root / "chapters")
+    shutil.copy(ROOT / "jupytext.toml", root / "chapters")
     # No need to list the machine's fonts for a chapter without figures.
     (root / ".cache" / "matplotlib").mkdir(parents=True)
     (root / ".cache" / "matplotlib" / "fontlist.json").touch()

@@ -93,7 +93,7 @@ def test_the_books_own_contents_take_a_chapter(book):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(STUB.format(page, "x") if "chapters/" in page else "# A page\n")
     before = yaml.safe_load((book / "_toc.yml").read_text())
-    number = len(read_chapters(book)) + 1
+    number = max(chapter.number or 0 for chapter in read_chapters(book)) + 1
     for stub in ("01-one", "02-two"):
         (book / "chapters" / f"{stub}.md").unlink()
     new_chapter(book, f"{number:02d}-my-paper")
@@ -152,6 +152,13 @@ def test_the_template_is_no_chapter():
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
     assert config["only_build_toc_files"]
     assert f"{TEMPLATE.parent}/*.md" in config["exclude_patterns"]
+
+
+def test_pages_are_made_from_the_notebooks_and_not_from_their_texts():
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    texts = [c.source.relative_to(ROOT) for c in read_chapters(ROOT)]
+    patterns = config["exclude_patterns"]
+    assert [t for t in texts if not any(map(t.match, patterns))] == []
 
 
 def test_what_is_marked_stays_out_of_the_code(book):

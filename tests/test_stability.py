@@ -73,7 +73,7 @@ def executed_once(tmp_path_factory):
     (root / "_toc.yml").write_text(toc)
     (root / "index.md").write_text("# A small book\n")
     (root / "chapters" / "01-small.md").write_text(CHAPTER)
-    shutil.copy(ROOT / "chapters" / "jupytext.toml", root / "chapters")
+    shutil.copy(ROOT / "jupytext.toml", root / "chapters")
     (root / ".cache" / "matplotlib").mkdir(parents=True)
     (root / ".cache" / "matplotlib" / "fontlist.json").touch()
     commands.execute(root)

@@ -22,7 +22,7 @@ from widthlab.plots.style import missing_alt
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = ROOT / "library" / "tutorial.md"
 FIGURE = ROOT / "library" / "tutorial-figure.png"
-NUMBER = len(read_chapters(ROOT)) + 1
+NUMBER = max(chapter.number or 0 for chapter in read_chapters(ROOT)) + 1
 NAME = f"{NUMBER:02d}-my-paper"
 CLAIM = "mp.C1"
 

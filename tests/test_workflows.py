@@ -145,7 +145,7 @@ def test_what_fails_reaches_the_report():
 def test_every_chapter_is_perturbed():
     chapters = JOBS["stability.perturb"]["strategy"]["matrix"]["chapter"]
     names = [chapter.name for chapter in read_chapters(ROOT)]
-    assert [chapter_named(ROOT, str(number)) for number in chapters] == names
+    assert [chapter_named(ROOT, str(word)) for word in chapters] == names
 
 
 def test_pythons_are_supported():

@@ -10,7 +10,10 @@ from richregime.chapters import BookError, canonical
 from richregime.executions import EXECUTIONS, file_sha256
 
 CONFIG = Path("_config.yml")
-PLACES = "*.md *.cff *.json *.yml chapters/*.* library/*.md .github/**/*.*".split()
+PLACES = (
+    *"*.md *.cff *.json *.yml chapters/*.* library/*.md library/*.ipynb".split(),
+    ".github/**/*.*",
+)
 # What can only be the book's own, whatever stands there.
 _OURS = re.compile(
     r"(?:mybinder\.org/v2/gh/|colab\.research\.google\.com/github/|(?:git clone |"

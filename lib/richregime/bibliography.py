@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from richregime.chapters import BookError, Chapter, read_chapters
+from richregime.chapters import BookError, Chapter
 from richregime.pages import CLAIMS, read_claims
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ def _full_name(person: Any) -> str:
     return " ".join(given + family)
 
 
-def number(root: Path, chapter: Chapter) -> int:
-    """Return a chapter's number in the book."""
-    return read_chapters(root).index(chapter) + 1
-
-
 def title(chapter: Chapter) -> str:
     """Return a chapter's heading.
 
@@ -121,7 +116,7 @@ def citation(root: Path, chapter: Chapter) -> str:
     """
     from importlib.metadata import version
 
-    book, place = read_book(root), number(root, chapter)
+    book = read_book(root)
     tiers = _claims_by_tier(root, chapter)
     ids = [identifier for found in tiers.values() for identifier in found]
     if not ids:
@@ -130,7 +125,7 @@ def citation(root: Path, chapter: Chapter) -> str:
         f"{{{_protected(title(chapter))}}}",
         f"{{{{{book.author}}}}}",
         f"{{{book.year}}}",
-        f"{{{book.title}, chapter {place}}}",
+        f"{{{book.title}, {chapter.place}}}",
         f"{{{version('widthlab')}}}",
         f"{{{page_address(root, chapter)}}}",
         f"{{Claims {', '.join(f'{_span(i)} ({t} tier)' for t, i in tiers.items())}}}",

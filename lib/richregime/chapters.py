@@ -24,10 +24,30 @@ class BookError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Chapter:
-    """A chapter: the ``.md`` its author edits and the ``.ipynb`` with its outputs."""
+    """A chapter: the ``.md`` its author edits and the ``.ipynb`` with its outputs.
+
+    Those about a paper have a number, with which their names begin. Others are pages
+    of the library's part that are executed all the same.
+    """
 
     name: str
     folder: Path
+
+    @property
+    def number(self) -> int | None:
+        """Its number in the book; None for a page that is executed like a chapter."""
+        found = re.match(r"(\d\d)-", self.name)
+        return int(found[1]) if found else None
+
+    @property
+    def word(self) -> str:
+        """What commands may call it: its number, or else its name."""
+        return self.name if self.number is None else str(self.number)
+
+    @property
+    def place(self) -> str:
+        """What tables call it: "chapter 3", or "page own-model"."""
+        return f"{'page' if self.number is None else 'chapter'} {self.word}"
 
     @property
     def notebook(self) -> Path:
@@ -52,7 +72,7 @@ def find_root(start: Path) -> Path:
 
 
 def read_chapters(root: Path) -> list[Chapter]:
-    """List the executable chapters of ``_toc.yml``, in the book's order.
+    """List what is executed of ``_toc.yml``, in the book's order.
 
     Raises:
         BookError: if the table of contents names a page that does not exist.

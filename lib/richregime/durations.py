@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from richregime.bibliography import number
 from richregime.chapters import Chapter, read_chapters
 from richregime.executions import read_executions
 from richregime.progress import clock
@@ -33,11 +32,10 @@ def _measured(root: Path) -> Iterator[tuple[str, str, str, str]]:
     chapters = [c for c in read_chapters(root) if c.name in last]
     for chapter in chapters:
         found = last[chapter.name]
-        place = number(root, chapter)
         where = found.place if found.device else UNKNOWN
         yield (
-            f"chapter {place}",
-            f"`richregime run {place}`",
+            chapter.place,
+            f"`richregime run {chapter.word}`",
             f"{clock(found.seconds)} min",
             where,
         )
@@ -151,7 +149,6 @@ def paper(root: Path) -> str:
     rows = []
     for chapter in read_chapters(root):
         if found := rest(root, chapter):
-            place = number(root, chapter)
             rate = f"{found.rate / 1e9:.0f} GFLOP/s" if found.rate else UNKNOWN
             hours = "" if found.hours is None else f"about {found.hours:,.0f} h"
             rows.append(
@@ -161,7 +158,7 @@ def paper(root: Path) -> str:
                     f"{found.flops:.1e}",
                     rate,
                     hours,
-                    f"`make paper CHAPTER={place}`",
+                    f"`make paper CHAPTER={chapter.word}`",
                 )
             )
     head = ("of", "missing", "operations", "stored runs reached", "estimate", "")

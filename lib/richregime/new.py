@@ -34,7 +34,8 @@ def new_chapter(root: Path, name: str, **given: str | None) -> None:
         BookError: a name or number that cannot be used; nothing is written then.
     """
     chapters = read_chapters(root)
-    following = f"{len(chapters) + 1:02d}"
+    number = max((c.number or 0 for c in chapters), default=0) + 1
+    following = f"{number:02d}"
     if not re.fullmatch(rf"{following}(-[a-z0-9]+)+", name):
         raise BookError(
             f"{name!r} cannot be the next chapter's name: its number and words of "
@@ -54,7 +55,7 @@ def new_chapter(root: Path, name: str, **given: str | None) -> None:
         )
     chosen = {
         "name": name,
-        "number": str(len(chapters) + 1),
+        "number": str(number),
         "title": given.get("title") or " ".join(words).capitalize(),
         "paper": given.get("paper") or SAMPLE["paper"],
         "claims": claims,

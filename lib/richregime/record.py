@@ -45,7 +45,7 @@ def record(root: Path, chapter: Chapter) -> dict[str, Any]:
         "title": bibliography.title(chapter),
         "chapter": {
             "name": chapter.name,
-            "number": bibliography.number(root, chapter),
+            "number": chapter.number,
             "book": book.title,
             "authors": [book.author],
             "address": bibliography.page_address(root, chapter),

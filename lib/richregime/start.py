@@ -58,8 +58,9 @@ def cost(root: Path, name: str) -> str:
     """
     from richregime.executions import read_executions
 
-    text = (root / "chapters" / f"{name}.md").read_text(encoding="utf-8")
-    cells = text.count("\n```{code-cell}")
+    text = _text(root, name)
+    assert text is not None, f"{root} has no {name}.md"
+    cells = text.read_text(encoding="utf-8").count("\n```{code-cell}")
     last = read_executions(root).get(name)
     if last is None:
         return f"{cells} code cells; how long they take was never recorded"
@@ -85,24 +86,30 @@ def _refuse_stale() -> None:
 
 
 def _enter(name: str) -> Path:
-    """Return the book's folder; go to its chapters if the session is elsewhere."""
+    """Return the book's folder; go to the chapter's if the session is elsewhere."""
     from richregime.chapters import BookError
 
     here = Path.cwd()
-    root = _book_of(here, name)
-    if root is None:
-        root = _book_of(Path(__file__).parent, name)
-        if root is None:
-            raise BookError(
-                f"The book with the chapter {name} is neither at {here} or above nor "
-                "where the library was installed from. Start Jupyter in a clone of its "
-                "repository, or install the library from one with pip install -e."
-            )
-        os.chdir(root / "chapters")
+    if (root := _book_of(here, name)) is not None:
+        return root
+    root = _book_of(Path(__file__).parent, name)
+    text = root and _text(root, name)
+    if root is None or text is None:
+        raise BookError(
+            f"The book with the chapter {name} is neither at {here} or above nor "
+            "where the library was installed from. Start Jupyter in a clone of its "
+            "repository, or install the library from one with pip install -e."
+        )
+    os.chdir(text.parent)
     return root
 
 
 def _book_of(start: Path, name: str) -> Path | None:
     """Return the nearest folder at or above `start` with this chapter's text."""
-    text = Path("chapters") / f"{name}.md"
-    return next((f for f in (start, *start.parents) if (f / text).exists()), None)
+    return next((f for f in (start, *start.parents) if _text(f, name)), None)
+
+
+def _text(root: Path, name: str) -> Path | None:
+    """Return a chapter's text in the book at `root`: in a part, or in the library's."""
+    places = (root / part / f"{name}.md" for part in ("chapters", "library"))
+    return next((place for place in places if place.exists()), None)

@@ -11,7 +11,7 @@ from typing import Any
 from widthlab.claims import Judgement, Verdict
 from widthlab.claims.file import markdown_row
 
-from richregime.bibliography import number, title
+from richregime.bibliography import title
 from richregime.chapters import Chapter, code_cells, read_chapters
 from richregime.executions import LOCK, Execution, file_sha256, read_executions
 from richregime.pages import CLAIMS, read_claims
@@ -33,8 +33,8 @@ def link(root: Path, chapter: Chapter, *, short: bool = False) -> str:
     """Return a link from a page at the root to a chapter, by number and title."""
     path = chapter.folder.relative_to(root) / chapter.name
     suffix = ".ipynb" if chapter.notebook.exists() else ".md"
-    place = number(root, chapter)
-    text = f"chapter {place}" if short else f"{place}. {title(chapter)}"
+    numbered = "" if chapter.number is None else f"{chapter.number}. "
+    text = chapter.place if short else f"{numbered}{title(chapter)}"
     return f"[{text}]({path.as_posix()}{suffix})"
 
 
@@ -185,7 +185,7 @@ def _uses(root: Path) -> tuple[dict[str, list[str]], list[str]]:
     used: dict[str, list[str]] = {}
     silent = []
     for chapter in read_chapters(root):
-        place = f"chapter {number(root, chapter)}"
+        place = chapter.place
         found = last.get(chapter.name)
         if found is None or found.data is None:
             silent.append(place)
@@ -211,7 +211,7 @@ def environment(root: Path) -> str:
     for chapter in read_chapters(root):
         found = read_executions(root).get(chapter.name)
         facts = tuple(_environment(root, found))
-        groups.setdefault(facts, []).append(str(number(root, chapter)))
+        groups.setdefault(facts, []).append(chapter.word)
     head = [f"chapter{'s' * (len(n) > 1)} {', '.join(n)}" for n in groups.values()]
     names = list(dict.fromkeys(name for facts in groups for name, _ in facts))
     columns = [dict(facts) for facts in groups]

@@ -73,9 +73,16 @@ class Scoreboard(SphinxDirective):
         return line
 
     def _title(self, chapter: str) -> str:
-        found = Chapter(chapter, Path(self.env.srcdir) / "chapters")
+        found = Chapter(
+            chapter, Path(self.env.srcdir) / Path(self._page(chapter)).parent
+        )
         self.env.note_dependency(str(found.source))
         return title(found)
+
+    def _page(self, chapter: str) -> str:
+        """Return the page of a chapter: the one that is called like it."""
+        names = {Path(page).name: page for page in self.env.found_docs}
+        return names.get(chapter, f"chapters/{chapter}")
 
     def _chips(self, chapter: str, judgements: Sequence[Judgement]) -> nodes.list_item:
         paragraphs = (nodes.paragraph("", "", self._chip(one)) for one in judgements)
@@ -87,7 +94,7 @@ class Scoreboard(SphinxDirective):
         )
 
     def _to_chapter(self, chapter: str, text: str) -> nodes.paragraph:
-        target, name = f"chapters/{chapter}", nodes.inline("", text)
+        target, name = self._page(chapter), nodes.inline("", text)
         link = links.link("place", target, self.env.docname, name)
         return nodes.paragraph("", "", link)
 

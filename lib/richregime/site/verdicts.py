@@ -65,7 +65,7 @@ def _replace_lines(app: Any, doctree: nodes.document) -> None:
     committed = {
         (j.claim.id, j.claim.tier): j
         for j in read_claims(path)
-        if page == f"chapters/{j.claim.chapter}"
+        if Path(page).name == j.claim.chapter
     }
     for block in blocks:
         names = _names(block)

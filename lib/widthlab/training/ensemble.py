@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from widthlab import perturbation
 from widthlab.compilation import compiled
+from widthlab.model import Shape
 from widthlab.training import member
 from widthlab.training.devices import (
     DeviceMemoryError,
@@ -74,26 +75,28 @@ def train(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )
         before = sum(_TRACES.values())
-        program = _Program(plan, tuple(probes), mesh)
+        program = _Program(plan, mesh)
+        look = _Look(plan.shape, plan.loss, tuple(probes), mesh)
         state = program.start(members, orders)
         # Out of the program, which is the same with and without.
         if number := perturbation.chosen():
             weights = perturbation.moved(state.parameters, number)
             state = state._replace(parameters=weights)
         _check_memory(program, state, data)
-        initial = jax.tree.map(jnp.copy, state.parameters)
+        initial = jax.tree.map(_copy, state.parameters)
         observations = []
         for stop in checkpoints:
             state = program.advance(state, data, jnp.int32(stop))
-            observed = program.observe(state, initial, data)
+            observed = look.observe(state, initial, data)
             observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], observed))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
-        ended = members.real & ~state.running
-        left = (state.losses, state.diverged_at, state.step, state.tracked, ended)
-        losses, diverged_at, step, tracked, ended = jax.tree.map(
-            lambda v: np.asarray(v)[:count], left
+        left = (state.losses, state.diverged_at, state.step, state.tracked)
+        ran = (members.real, state.running)
+        (losses, diverged_at, step, tracked), (real, running) = jax.tree.map(
+            lambda v: np.asarray(v)[:count], (left, ran)
         )
+        ended = real & ~running
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
         return Trained(
             _where_taken(losses, step + ended),  # the last batch was looked at
@@ -112,6 +115,11 @@ def _where_taken(values: np.ndarray, steps: np.ndarray) -> np.ndarray:
     return np.where(taken.reshape(*taken.shape, *extra), values, np.nan)
 
 
+def _copy(array: Array) -> Array:
+    # Training takes the memory of what it is given. Nothing is compiled for this.
+    return jax.device_put(array, array.sharding, may_alias=False)
+
+
 def _check_memory(program: _Program, state: State, data: Data) -> None:
     """Refuse an ensemble too large for its devices before it is trained."""
     devices = list(program.mesh.devices.flat)
@@ -125,25 +133,16 @@ def _check_memory(program: _Program, state: State, data: Data) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Program:
-    """The three compiled functions of an ensemble, cached by everything static."""
+    """The compiled functions that train, cached by everything static."""
 
     plan: Plan
-    probes: tuple[Probe, ...]
     mesh: Mesh
 
-    @property
-    def platform(self) -> str:
-        return self.mesh.devices.flat[0].platform
-
     def start(self, members: Members, orders: Array | None) -> State:
-        return compiled(_start, self.platform, brief=True)(self, members, orders)
+        return _jit(_start, self.mesh, brief=True)(self, members, orders)
 
     def advance(self, state: State, data: Data, stop: Array) -> State:
         return self._advance(self, state, data, stop)
-
-    def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
-        trees = (state.parameters, initial, state.multipliers)
-        return compiled(_observe, self.platform, brief=True)(self, *trees, data)
 
     def bytes_needed(self, state: State, data: Data) -> int:
         """Return a device's memory at its fullest, as the compiler counts it."""
@@ -161,7 +160,29 @@ class _Program:
     @property
     def _advance(self) -> Any:
         # The state is given up, so that the next one can take its memory.
-        return compiled(_advance, self.platform, donated=(1,))
+        return _jit(_advance, self.mesh, donated=(1,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """The compiled function that measures, whatever the way of training."""
+
+    shape: Shape
+    loss: str
+    probes: tuple[Probe, ...]
+    mesh: Mesh
+
+    def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
+        trees = (state.parameters, initial, state.multipliers)
+        return _jit(_observe, self.mesh, brief=True)(self, *trees, data)
+
+
+def _jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Any:
+    return compiled(function, _platform(mesh), **options)
+
+
+def _platform(mesh: Mesh) -> str:
+    return mesh.devices.flat[0].platform
 
 
 def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array | None:
@@ -190,36 +211,35 @@ def _permutations(size: int, epochs: int, keys: Any) -> Array:
 def _start(program: _Program, members: Members, orders: Array | None) -> State:
     _count("start")
     one = functools.partial(member.start, program.plan)
-    return _over_members(program, one, (members, orders))
+    return _over_members(program.mesh, one, (members, orders))
 
 
 def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
     _count("advance")
     one = functools.partial(member.advance, program.plan)
-    return _over_members(program, one, state, data, stop)
+    return _over_members(program.mesh, one, state, data, stop)
 
 
 def _observe(
-    program: _Program, parameters: Any, initial: Any, multipliers: Any, data: Data
+    look: _Look, parameters: Any, initial: Any, multipliers: Any, data: Data
 ) -> dict[str, Any]:
     _count("observe")
-    plan = program.plan
+    graph, loss = member.graph(look.shape), LOSSES[look.loss]
 
     def one(trees: Any, data: Data) -> dict[str, Any]:
         parameters, initial, multipliers = trees
-        model = nnx.merge(member.graph(plan.shape), parameters, multipliers)
-        untrained = nnx.merge(member.graph(plan.shape), initial, multipliers)
-        loss = LOSSES[plan.loss]
-        return {p.name: p.measure(model, untrained, data, loss) for p in program.probes}
+        model = nnx.merge(graph, parameters, multipliers)
+        untrained = nnx.merge(graph, initial, multipliers)
+        return {p.name: p.measure(model, untrained, data, loss) for p in look.probes}
 
-    return _over_members(program, one, (parameters, initial, multipliers), data)
+    return _over_members(look.mesh, one, (parameters, initial, multipliers), data)
 
 
-def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) -> Any:
+def _over_members(mesh: Mesh, one: Callable, members: Any, *shared: Any) -> Any:
     """Apply a function of one member to all, over the mesh and in the chosen layout."""
     count = jax.tree.leaves(members)[0].shape[0]
-    share = count // program.mesh.size
-    batch = members_per_batch(program.platform, share)
+    share = count // mesh.size
+    batch = members_per_batch(_platform(mesh), share)
 
     def local(members: Any, *shared: Any) -> Any:
         function = functools.partial(_apply, one, shared)
@@ -230,7 +250,7 @@ def _over_members(program: _Program, one: Callable, members: Any, *shared: Any) 
     spread, whole = PartitionSpec("members"), PartitionSpec()
     return jax.shard_map(
         local,
-        mesh=program.mesh,
+        mesh=mesh,
         in_specs=(spread, *(whole for _ in shared)),
         out_specs=spread,
         check_vma=False,
