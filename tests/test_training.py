@@ -244,7 +244,7 @@ def test_sgd_is_that_of_plain_numpy(batch_size, loss):
                 np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
 
 
-SETTINGS = {"momentum": 0.8, "b1": 0.7, "b2": 0.95, "eps": 1e-40, "weight_decay": 0.1}
+SETTINGS = {"momentum": 0.8, "b1": 0.7, "b2": 0.95, "eps": 1e-40}
 OPTAX = {
     "sgd": lambda lr: optax.sgd(lr),
     "momentum": lambda lr: optax.sgd(lr, momentum=0.8),
@@ -267,7 +267,8 @@ TABLES = (get("mup"), get("mup").shifted(THETA), get("mup").canonical(), WRONG)
 def across_the_class(rule):
     """Four members: mup, two other members of its class, and one of another class."""
     name, *by_layer = rule.split(" by ")
-    optimizer = Optimizer(name, decay=(*by_layer, "base")[0], **SETTINGS)
+    decay = {"weight_decay": 0.1 * (name == "adamw"), "decay": (*by_layer, "base")[0]}
+    optimizer = Optimizer(name, **SETTINGS, **decay)
     here = plan(optimizer=optimizer, loss="mse", steps=7)
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes within Adam
         return here, follow(here, [(table, LR[rule], 1) for table in TABLES])

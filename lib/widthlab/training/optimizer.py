@@ -35,8 +35,8 @@ class Optimizer:
 
     With decay "base" $\eta_0$ is the base learning rate of the run: the share depends
     on no width, nor on the table. With "layer" it is the layer's learning rate, as in
-    optax: under μP hidden weights then lose a share that shrinks with the width, and at
-    larger widths a tuned $\omega$ is too small. At the base width both are the same.
+    optax: under μP hidden weights then lose a share that shrinks with the width. At the
+    base width both are the same, but for a first step with learning rates of its own.
 
     $\varepsilon$ is not scaled with the width, while gradients are: it has to stay
     far below them, and an experiment warns where it does not (`EpsilonWarning`).
@@ -58,6 +58,14 @@ class Optimizer:
     eps: float = attrs.field(default=1e-8, converter=number(least=0))
     weight_decay: float = attrs.field(default=0.0, converter=number(least=0))
     decay: str = attrs.field(default="base", converter=choice(DECAYS))
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a decay that would not be taken."""
+        if self.weight_decay and self.name != "adamw":
+            raise ValueError(
+                f"{self.name!r} has no weight decay, but weight_decay is "
+                f"{self.weight_decay:g}; leave it at 0, or take 'adamw'"
+            )
 
     @property
     def normalises(self) -> bool:
