@@ -1,5 +1,6 @@
 """A model of one's own under a parametrization: factors, starts and updates."""
 
+import inspect
 import math
 from fractions import Fraction
 
@@ -379,6 +380,46 @@ def test_a_tied_embedding_without_a_multiplier_is_refused():
         plan(transformer(tied=True, layers=1), tied=False)
 
 
+class Transposed(nnx.Module):
+    """An embedding that is read out with by hand."""
+
+    def __init__(self, width, rngs):
+        self.embed = nnx.Embed(5, width, rngs=rngs)
+        self.mix = nnx.Linear(width, width, rngs=rngs)
+
+    def __call__(self, x):
+        return self.mix(self.embed(x)) @ self.embed.embedding[...].T
+
+
+def test_what_reads_out_by_hand_has_to_be_said():
+    with pytest.raises(scaling.ScalingError, match=r"unless 'embed.embedding' does"):
+        plan(Transposed)
+    with pytest.raises(scaling.ScalingError, match=r'scaling.Multiplier\("logits"\)'):
+        plan(Transposed, tied=True)
+    assert plan(Transposed, tied=False).multipliers == {}
+
+
+@pytest.mark.parametrize(
+    ("size", "width"),
+    [(lambda n: min(n, 64), 256), (lambda n: n // 16 * 16, 40),
+     (lambda n: 8 if n == 48 else n, 48)],
+    ids=["bounded", "rounded", "odd one"],
+)  # fmt: skip
+def test_a_width_at_which_sizes_do_not_follow_is_refused(size, width):
+    def build(n, rngs):
+        return perceptron()(size(n), rngs)
+
+    assert plan(build, width=64).width == 64
+    with pytest.raises(scaling.ScalingError, match=r"axis 0 of 'layers.0.bias'"):
+        plan(build, width=width)
+
+
+def test_no_generator_is_an_error_that_says_so():
+    plainly = inspect.unwrap(scaling.parametrize)  # users' types are not checked
+    with pytest.raises(scaling.ScalingError, match=r"give nnx.Rngs\(seed\)"):
+        plainly(perceptron(), "mup", width=32, base_width=16, rngs=0)
+
+
 # Layers
 
 
@@ -553,13 +594,28 @@ def test_every_optimizers_update_is_multiplied(scaled_mlp, name):
 @pytest.mark.parametrize(
     ("said", "given"),
     [("sgd", "adam"), ("adam", "sgd"), ("adamw", "lion"), ("muon", "adam"),
-     ("adam", "adafactor"), ("sgd", "momentum")],
+     ("adam", "adafactor"), ("sgd", "momentum"), ("sgd", "rmsprop"),
+     ("sgd", "adagrad"), ("momentum", "adadelta")],
 )  # fmt: skip
 def test_another_optimizer_than_the_plans_is_refused(scaled_mlp, said, given):
     scaled = scaled_mlp[said]
-    tx = scaled.optimizer(MADE[given](scaled_mlp["muon"]))
+    make = MADE.get(given, lambda scaled: getattr(optax, given)(0.1))
+    tx = scaled.optimizer(make(scaled_mlp["muon"]))
     with pytest.raises(scaling.ScalingError, match=f"was scaled for '{said}'"):
         tx.init(nnx.state(scaled.model, nnx.Param))
+
+
+def test_a_schedule_and_clipping_are_no_other_optimizer(scaled_mlp):
+    rates = optax.linear_schedule(0.1, 0.0, 10)
+    tx = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rates))
+    scaled = scaled_mlp["sgd"]
+    scaled.optimizer(tx).init(nnx.state(scaled.model, nnx.Param))
+
+
+@pytest.mark.parametrize("decay", [-1.0, 1.0, float("nan")])
+def test_a_decay_that_is_no_share_is_refused(scaled_mlp, decay):
+    with pytest.raises(scaling.ScalingError, match="from 0 to below 1"):
+        scaled_mlp["sgd"].optimizer(optax.sgd(0.1), decay=decay)
 
 
 def test_muon_on_all_matrices_is_refused(scaled_mlp):

@@ -11,7 +11,7 @@ from scaling_models import convolutional, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
-from widthlab.scaling.judge import judge
+from widthlab.scaling.judge import judge, verdict_of
 from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
@@ -169,6 +169,32 @@ def test_a_check_that_cannot_tell_is_refused(vectors):
               tx=optax.sgd(0.1))  # fmt: skip
 
 
+def test_a_loss_that_shows_no_output_is_refused(vectors):
+    for loss in (
+        lambda model, batch: jnp.float32(1.0),
+        lambda model, batch: model.layers[0].kernel[...].mean(),
+    ):
+        with pytest.raises(scaling.ScalingError, match="no module's output was seen"):
+            check(perceptron(), vectors, loss)
+
+
+def test_what_judges_nothing_is_open(sound):
+    judged, failing = sound.judgements, sound.control
+    passing = judged[1]
+    assert verdict_of([passing], failing) is Outcome.PASS
+    assert verdict_of([passing], [passing]) is Outcome.OPEN  # it could not have told
+    for nothing in ([], [passing._replace(decided=False)]):
+        assert verdict_of(nothing, ()) is Outcome.OPEN
+        assert verdict_of(nothing, failing) is Outcome.OPEN
+    still = passing._replace(change=None)
+    assert verdict_of([still], ()) is Outcome.OPEN  # nothing was trained
+    assert verdict_of([still, passing], ()) is Outcome.PASS
+    with pytest.raises(scaling.ScalingError, match="each once"):
+        scaling.coordinate_check(
+            perceptron(), widths=WIDTHS, batch=None, loss=of_classes, seeds=(0, 0)
+        )
+
+
 # Transfer
 
 
@@ -249,3 +275,22 @@ def test_an_optimum_at_the_end_of_the_rates_is_none():
     assert "give more of them" in str(found)
     with pytest.raises(scaling.ScalingError, match="three or more"):
         scaling.transfer(perceptron(), widths=(8, 16), **SETTING)
+    with pytest.raises(scaling.ScalingError, match="'foo' was not trained"):
+        found.drift("foo")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"lrs": (-1.0, 0.1, 0.2)}, "above 0"),
+        ({"lrs": (0.0, 0.1, 0.2)}, "above 0"),
+        ({"parametrizations": ("mup", "mup")}, "each once"),
+        ({"parametrizations": "mup"}, "a sequence of names"),
+        ({"seeds": (0, 0)}, "each once"),
+        ({"seeds": 0}, "give one or more"),
+    ],
+)
+def test_a_transfer_that_makes_no_sense_is_refused(wrong, said):
+    with pytest.raises(scaling.ScalingError, match=said):
+        scaling.transfer(perceptron(), widths=(8, 16, 32), **{**SETTING, **wrong})

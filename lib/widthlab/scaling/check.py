@@ -10,7 +10,7 @@ import optax
 
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, Activity, ModelLoss, measure_activity
-from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.errors import ScalingError, seeds_of
 from widthlab.scaling.judge import (
     Rules,
     judge,
@@ -71,6 +71,8 @@ class CoordinateCheck(NamedTuple):
     @property
     def outcome(self) -> Outcome:
         """Fail if a module does; pass if all that are judged pass, and a control fails.
+
+        Open where nothing is judged, or where no output moved at all.
 
         A control that does not fail leaves all open: this check could not have told.
         """
@@ -181,12 +183,18 @@ def coordinate_check(
         )
     base = min(widths) if base_width is None else base_width
     tx = optax.adam(3e-3) if tx is None else tx
-    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    numbers = seeds_of(seeds)
     arms = [table, *([get(control)] if control else [])]
     signals = signals_of(build, batch, loss, widths)
+    if not signals:
+        raise ScalingError(
+            "no module's output was seen: the loss calls neither the model nor any of "
+            "its modules, so that there is nothing to judge; write it as "
+            "`loss(model, batch)` with model(x) inside"
+        )
     read_outs = {s.name for s in signals if s.read_out and not s.grows}
     setting = _Setting(
-        build, batch, loss, optimizer, tx, steps, tuple(numbers), together, read_outs
+        build, batch, loss, optimizer, tx, steps, numbers, together, read_outs
     )
     frame, tied = _measured(setting, arms, widths, base, roles, tied)
     names = tuple(arm.name for arm in arms)

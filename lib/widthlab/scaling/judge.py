@@ -196,13 +196,22 @@ def predicted_for(name: str) -> Predicted:
 def verdict_of(
     judged: Sequence[ModuleJudgement], control: Sequence[ModuleJudgement]
 ) -> Outcome:
-    """Return what a check came to as a whole."""
-    decided = [j.outcome for j in judged if j.decided]
-    if Outcome.FAIL in decided:
+    """Return what a check came to as a whole.
+
+    It is open where nothing was judged: no module, or none whose output moved.
+
+    Args:
+        judged: the modules.
+        control: those of the control; empty where none was asked for.
+    """
+    decided = [j for j in judged if j.decided]
+    outcomes = {j.outcome for j in decided}
+    if Outcome.FAIL in outcomes:
         return Outcome.FAIL
-    passed = all(outcome is Outcome.PASS for outcome in decided)
+    moved = any(j.change is not None for j in decided)
     told = not control or any(j.fails for j in control)
-    return Outcome.PASS if passed and told else Outcome.OPEN
+    passed = outcomes == {Outcome.PASS}
+    return Outcome.PASS if passed and moved and told else Outcome.OPEN
 
 
 def judgements_table(label: str, judged: Sequence[ModuleJudgement]) -> str:

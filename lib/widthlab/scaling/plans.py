@@ -13,7 +13,7 @@ from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan, covered, fan_of
 from widthlab.scaling.laws import Sizes, StartingLaw, laws, measure
 from widthlab.scaling.survey import Build, Parameter, Path, Width, abstract, survey
-from widthlab.scaling.tied import multipliers
+from widthlab.scaling.tied import multipliers, unsaid
 
 FIXED = "fixed"
 """The role of what does not scale: no axis of it grows, or the user said so."""
@@ -108,6 +108,9 @@ def plan(
     # By their layers: a read-out that is declared something else is one still.
     reads_out = any(_case(t, None)[0] == Role.OUTPUT for t in tensors if _fan(t))
     factors = multipliers(model, tensors, table, rule, tied, reads_out)
+    said = tied is not None or any(role == Role.OUTPUT for role, _ in cases)
+    if not (reads_out or factors or said):
+        unsaid(tensors)
     sizes = measure(build, base_width) if sizes is None else sizes
     starts = laws(build, tensors, sizes, width, base_width)
     scores = _scores(model, tensors, table)

@@ -24,6 +24,11 @@ _STATES = {
     "MuonState": ("muon",),
     "TraceState": ("momentum",),
 }
+_OTHERS = "ScaleBy"
+"""With what optax's names of other rules' states begin: RMSprop, Adagrad, Adadelta."""
+
+_NEUTRAL = ("ScaleByScheduleState",)
+
 # What a rule need not keep, or keeps beside others.
 _NEEDED = {
     "adam": "ScaleByAdamState",
@@ -53,19 +58,31 @@ class Scaled:
         """Return the optimizer with each parameter's factor on what it does.
 
         Weight decay inside `tx` (optax.adamw) is multiplied by the same factor, as
-        the learning rate is: per step a parameter shrinks by rate × factor × decay.
-        `decay` is the other kind, independent of all rates: per step every parameter
-        shrinks by this share. Adam's ε is not scaled: gradients shrink as the width
-        grows, so that it has to stay far below them.
+        the learning rate is: per step a parameter shrinks by rate × factor × decay, so
+        that under μP hidden matrices and the read-out are held back less and less as
+        the width grows, and a decay that was tuned small is too small. Prefer `decay`,
+        by whose share every parameter shrinks in each step at any width. It does not
+        contain the learning rate, and follows no schedule: for what optax.adamw with
+        rate η and decay ω does at the base width, give ηω. Adam's ε is not scaled:
+        gradients shrink as the width grows, so that it has to stay far below them.
+
+        Another optimizer than the plan's is known by what it keeps. Rules that keep
+        nothing (sign descent), or keep what the plan's rule keeps and do something
+        else with it (LAMB, LARS, AdaMax), are not told apart: they are yours to avoid.
 
         Args:
             tx: a whole optimizer of optax, with its learning rate or schedule.
-            decay: share by which parameters shrink in each step.
+            decay: share by which parameters shrink in each step, from 0 to below 1.
 
         Raises:
-            ScalingError: when first used, where `tx` is another optimizer than the plan
-                was made for.
+            ScalingError: `decay` is no such share; or, when first used, `tx` keeps what
+                the plan's optimizer does not, or lacks what it needs.
         """
+        if not 0 <= decay < 1:
+            raise ScalingError(
+                f"decay is {decay}; it is the share by which parameters shrink in each "
+                "step, from 0 to below 1"
+            )
         return scale_updates(tx, self.plan, decay)
 
     def matrices(self, params: Any) -> Any:
@@ -140,6 +157,8 @@ def parametrize(
         >>> tx = scaled.optimizer(optax.adam(1e-2))
         >>> optimizer = nnx.Optimizer(scaled.model, tx, wrt=nnx.Param)
     """
+    if not isinstance(rngs, nnx.Rngs):
+        raise ScalingError(f"rngs is {rngs!r}; give nnx.Rngs(seed)")
     made = plan(
         build,
         parametrization,
@@ -240,7 +259,9 @@ def _check(made: ScalingPlan, state: Any) -> None:
     kept: list[Any] = []
 
     def visit(node: Any) -> bool:
-        if type(node).__name__ in _STATES:
+        name = type(node).__name__
+        other = name.startswith(_OTHERS) and name not in _NEUTRAL
+        if name in _STATES or other:
             kept.append(node)
         return False
 
@@ -253,10 +274,14 @@ def _check(made: ScalingPlan, state: Any) -> None:
     wrong = [name for name in names if name not in allowed]
     if wrong or (needed is not None and needed not in names):
         said = f"it keeps {', '.join(wrong)}" if wrong else f"it keeps no {needed}"
-        likely = _STATES[wrong[0]][0] if wrong else "sgd"
+        likely = _STATES.get(wrong[0], ("",))[0] if wrong else "sgd"
+        if not likely:
+            remedy = f"no rule here is that one's, so give {wanted!r}"
+        else:
+            remedy = f"say parametrize(..., optimizer={likely!r}), or give the former"
         raise ScalingError(
             f"the model was scaled for {wanted!r}, and this optimizer is another: "
-            f"{said}; say parametrize(..., optimizer={likely!r}), or give the former"
+            f"{said}; {remedy}"
         )
     if wanted == "muon":
         _check_muon(made, next(n for n in kept if type(n).__name__ == "MuonState"))

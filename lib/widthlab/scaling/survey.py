@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import flax.linen
@@ -67,7 +68,8 @@ def survey(build: Build, width: Width, base_width: Width) -> list[Parameter]:
 
     Raises:
         ScalingError: `build` returns no NNX module or cannot be evaluated, the model
-            does not depend on the width, or depends on it otherwise.
+            does not depend on the width, or depends on it otherwise, there or at the
+            width that is asked for.
     """
     base_model = abstract(build, base_width)
     base = shapes(base_model)
@@ -88,6 +90,7 @@ def survey(build: Build, width: Width, base_width: Width) -> list[Parameter]:
             "`width` for the sizes of layers"
         )
     target = shapes(abstract(build, width))
+    _follows(target, base, grows, width, base_width)
     owners = _owners(base_model)
     return [
         Parameter(path, shape, target[path], tuple(grows[path]), owners[path[:-1]])
@@ -195,6 +198,41 @@ def _compare(
                     f"axis {axis} of {'.'.join(map(str, path))!r} has sizes "
                     f"{sizes} at {', '.join(map(str, MULTIPLES))} times the base "
                     f"{name}; an axis is either constant or proportional to it"
+                )
+
+
+def _follows(
+    target: dict[Path, tuple[int, ...]],
+    base: dict[Path, tuple[int, ...]],
+    grows: dict[Path, list[tuple[str, ...]]],
+    width: Width,
+    base_width: Width,
+) -> None:
+    """Refuse a width at which an axis has another size than the multiples promised.
+
+    A size that is rounded or bounded (`width // 16 * 16`, `min(width, 64)`) may be
+    proportional at the multiples that were looked at, and not at the width itself.
+    """
+    if target.keys() != base.keys():
+        raise ScalingError(
+            f"build makes other parameters at width {width} than at {base_width}: "
+            f"{len(target)} in place of {len(base)}, or under other names; only sizes "
+            "may depend on the width"
+        )
+    for path, shape in base.items():
+        for axis, size in enumerate(shape):
+            wanted = Fraction(size)
+            for name in grows[path][axis]:
+                both = [w[name] if isinstance(w, Mapping) else w
+                        for w in (width, base_width)]  # fmt: skip
+                wanted *= Fraction(*both)
+            if target[path][axis] != wanted:
+                raise ScalingError(
+                    f"axis {axis} of {'.'.join(map(str, path))!r} has size {size} at "
+                    f"the base width {base_width} and {target[path][axis]} at {width}, "
+                    f"where its growth up to {MULTIPLES[-1]} times the base promises "
+                    f"{float(wanted):g}; choose a width at which nothing is rounded or "
+                    "bounded, or build the size without that"
                 )
 
 

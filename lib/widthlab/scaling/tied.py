@@ -89,6 +89,24 @@ def multipliers(
     return {LOGITS: rules.tied_multiplier(table, rule, ratio)}
 
 
+def unsaid(tensors: list[Parameter]) -> None:
+    """Refuse a model with embeddings in which nothing is known to read out.
+
+    An embedding can be multiplied by without `attend`, which no code of ours sees.
+
+    Raises:
+        ScalingError: there is an embedding; the message says what to say of it.
+    """
+    for tensor in tensors:
+        if isinstance(tensor.owner, nnx.Embed):
+            raise ScalingError(
+                "no parameter leads from an axis that grows to a fixed size, so that "
+                f"nothing reads out, unless {tensor.name!r} does: say tied=True if it "
+                'is the read-out too, with a scaling.Multiplier("logits") on what it '
+                "gives, and tied=False if the model has no read-out"
+            )
+
+
 def _attends(model: nnx.Module) -> bool:
     """Whether a class of the model calls `attend`, as its compiled code says."""
     kinds = {type(module) for _, module in nnx.iter_modules(model)}

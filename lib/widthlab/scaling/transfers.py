@@ -22,7 +22,7 @@ from widthlab.parametrization import get
 from widthlab.runs import Computed, frame, sweep
 from widthlab.runs.provenance import code_version
 from widthlab.scaling.activity import Carry, ModelLoss, carry_of, stacked, step
-from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.errors import ScalingError, seeds_of
 from widthlab.scaling.laws import measure
 from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.programs import Program
@@ -193,10 +193,11 @@ class Transfer(NamedTuple):
 
         Raises:
             ClaimError: the least loss is at an end of the rates.
+            ScalingError: the table was not trained.
         """
         import pandas as pd
 
-        chosen = self.frame.loc[self.frame["parametrization"] == name]
+        chosen = self._arm(name)
         pairs = chosen[["width", "seed"]].drop_duplicates().to_numpy().tolist()
         rows = [
             {"width": width, "seed": seed,
@@ -204,6 +205,14 @@ class Transfer(NamedTuple):
             for width, seed in pairs
         ]  # fmt: skip
         return pd.DataFrame(rows)
+
+    def _arm(self, name: str) -> pd.DataFrame:
+        known = self.frame["parametrization"].unique()
+        if name not in known:
+            raise ScalingError(
+                f"{name!r} was not trained; the parametrizations are {', '.join(known)}"
+            )
+        return self.frame.loc[self.frame["parametrization"] == name]
 
     def drift(self, name: str) -> Estimate:
         """Return the exponent of the best learning rate against width."""
@@ -216,7 +225,7 @@ class Transfer(NamedTuple):
         """
         optima = self.optima(name)
         first, last = optima["width"].min(), optima["width"].max()
-        chosen = self.frame.loc[self.frame["parametrization"] == name]
+        chosen = self._arm(name)
         lost = []
         for seed in optima["seed"].unique():
             x, y = _curve(_of(chosen, width=last, seed=seed))
@@ -261,7 +270,7 @@ def transfer(
     Args:
         build: makes the model, `build(width, rngs)`.
         widths: at least three.
-        lrs: learning rates, at least three, increasing.
+        lrs: learning rates, at least three, above 0 and increasing.
         data: `data(key, step)`, a batch, of JAX's functions.
         loss: `loss(model, batch)`.
         steps: of training.
@@ -273,7 +282,8 @@ def transfer(
         **options: as for `widthlab.sweep`: `store`, `executor`, `progress`.
 
     Raises:
-        ScalingError: too few widths or rates, or a model that cannot be scaled.
+        ScalingError: too few widths or rates, rates, steps, seeds or tables that make
+            no sense, or a model that cannot be scaled.
     """
     rates = tuple(map(float, lrs))
     if len({*widths}) < 3 or len(rates) < 3 or rates != tuple(sorted({*rates})):
@@ -281,7 +291,8 @@ def transfer(
             f"widths are {[*widths]} and lrs {[*lrs]}; give three or more of each, the "
             "rates increasing"
         )
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    numbers = seeds_of(seeds)
+    _refuse(rates, steps, parametrizations)
     base = min(widths) if base_width is None else base_width
     tables = tuple(parametrizations)
     runs = [
@@ -291,6 +302,19 @@ def transfer(
         for width in widths
     ]
     return Transfer(frame(sweep(runs, **options)))
+
+
+def _refuse(rates: Sequence[float], steps: int, tables: Sequence[str]) -> None:
+    """Refuse rates, steps and names of tables that make no sense."""
+    if not all(0 < rate < np.inf for rate in rates):
+        raise ScalingError(f"lrs are {[*rates]}; each must be a number above 0")
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise ScalingError(f"steps is {steps!r}; it must be an integer from 1 on")
+    if isinstance(tables, str) or not tables or len({*tables}) < len(tables):
+        raise ScalingError(
+            f"parametrizations is {tables!r}; give a sequence of names, each once, "
+            'such as ("mup", "sp")'
+        )
 
 
 def _of(frame: pd.DataFrame, *, width: Any, seed: Any) -> pd.DataFrame:
