@@ -224,7 +224,10 @@ def ntp(**fields):
 def test_the_loss_of_a_kernel_is_the_mean_over_networks(trained_ntp):
     """Random starts are in it at every width; centred networks have none."""
     networks, one, store = trained_ntp
-    mean_of, error = networks.mean(axis=0), networks.std(axis=0, ddof=1) / len(networks) ** 0.5
+    mean_of, error = (
+        networks.mean(axis=0),
+        networks.std(axis=0, ddof=1) / len(networks) ** 0.5,
+    )
     found, centred = (solve(p, store=store).loss for p in (one, one.centred()))
     assert not found.error.any()
     off = np.abs(found.value[:-1] - mean_of)

@@ -14,7 +14,16 @@ import attrs
 import numpy as np
 
 from widthlab import perturbation
-from widthlab.fields import choice, count, either, instance, number, several, shown, truth
+from widthlab.fields import (
+    choice,
+    count,
+    either,
+    instance,
+    number,
+    several,
+    shown,
+    truth,
+)
 from widthlab.limit.draws import DRAWS
 from widthlab.limit.kernel import descend
 from widthlab.limit.particles import Particles
