@@ -516,7 +516,7 @@ def test_one_repeat_has_no_error(store):
     found = solve(problem(), particles=256, seeds=[3], store=store)
     for known in (found.outputs, found.loss, found.lambda_min(2), found.gram(1)):
         assert np.isnan(known.error).all() and np.isfinite(known.value).all()
-    with pytest.raises(ValueError, match="one repeat, .* seeds=2 or more"):
+    with pytest.raises(ValueError, match=r"one repeat, .* seeds=2 or more"):
         found.loss.estimate(1)
     fixed = solve(ntp(), seeds=1, store=store)  # nothing is drawn
     assert fixed.loss.estimate(1).kind == "exact"
