@@ -1,5 +1,6 @@
 """The limit of infinite width, against oracles, exact equivalents and networks."""
 
+import inspect
 from fractions import Fraction
 
 import attrs
@@ -215,6 +216,56 @@ def test_ntp_descends_with_its_kernel(store):
     assert not found.feature_change(2).value.any() and found.outputs.repeats == 1
 
 
+def ntp(**fields):
+    one = canonical(parametrization.get("ntk"), depth=2, lr=1.0)
+    return problem(8, canonical=one, **fields)
+
+
+def test_the_loss_of_a_kernel_is_the_mean_over_networks(trained_ntp):
+    """Random starts are in it at every width; centred networks have none."""
+    networks, one, store = trained_ntp
+    mean_of, error = (
+        networks.mean(axis=0),
+        networks.std(axis=0, ddof=1) / len(networks) ** 0.5,
+    )
+    found, centred = (solve(p, store=store).loss for p in (one, one.centred()))
+    assert not found.error.any()
+    off = np.abs(found.value[:-1] - mean_of)
+    assert (off < 4 * error + 0.01).all()
+    assert (mean_of - centred.value[:-1] > 3 * error).all()
+
+
+@pytest.fixture(scope="module")
+def trained_ntp(tmp_path_factory):
+    kept = Store(tmp_path_factory.mktemp("ntp"))
+    given = {"parametrization": "ntk", "width": 256, "probes": ()}
+    runs = [experiment(seed=s, **given) for s in range(32)]
+    losses = frame(sweep(runs, store=kept), "loss")
+    table = losses.pivot(index="seed", columns="step", values="value")
+    return table.to_numpy(), Problem.of(runs[0]), kept
+
+
+def test_the_spread_of_a_kernels_loss_in_batches():
+    """Starts of their covariance, each trained: the mean loss, whatever the batches."""
+    one = ntp(steps=2, batches=[(0, 1, 2), (3, 4, 6)])
+    known = descend(one)["loss"]
+    phi = covariances(one).after[-1]
+    root = np.linalg.cholesky(phi + 1e-12 * np.eye(8))
+    # Starts with exactly their mean and covariance: pairs along its root's columns.
+    starts = [s * np.sqrt(8) * root[:, k] for k in range(8) for s in (1, -1)]
+    each = [descend(one, start[:, None])["loss"] for start in starts]
+    np.testing.assert_allclose(np.mean(each, axis=0), known, rtol=1e-9)
+
+
+def test_a_kernels_loss_of_random_starts_is_refused_where_it_is_not_known(store):
+    labels = {"targets": [0, 1] * 4, "outputs": 2, "loss": "cross-entropy"}
+    with pytest.raises(LimitError, match=r"take `problem.centred\(\)`"):
+        solve(ntp(**labels), store=store)
+    found = solve(ntp(**labels).centred(), store=store).loss
+    assert found.value[-1] < found.value[0] == pytest.approx(np.log(2))
+    assert problem().centred() == problem()
+
+
 def test_lazy_training_is_the_kernels():
     """It is off by the inverse square of laziness, which the same draws show."""
     found = {}
@@ -342,6 +393,24 @@ def test_tables_without_a_limit_are_refused_with_the_reason(name, fields, reason
         canonical(parametrization.get(name), **{"depth": 2} | fields)
 
 
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"parametrization": "mup"}, "'mup'; it must be a Parametrization, such as"),
+        ({"activation": "nonsense"}, "'nonsense'"),
+        ({"gains": (1.0, 1.0)}, "gains is .* must be 3 values"),
+        ({"gains": (1.0, 1.0, 1.0, 1.0)}, "gains is .* must be 3 values"),
+        ({"base_width": 1.5}, "base_width is 1.5; it must be an integer"),
+        ({"lr": 0}, "lr is 0; it must be a finite number above 0"),
+        ({"depth": True}, "depth is True; it must be an integer"),
+    ],
+)
+def test_what_canonical_does_not_take(fields, reason):
+    with pytest.raises(ValueError, match=reason):
+        # Without the tests' own checks of types.
+        inspect.unwrap(canonical)(**{"parametrization": MUP, "depth": 2} | fields)
+
+
 def test_vanishing_signals_are_refused():
     """Signals smaller than μP's and a read-out larger: a kernel by its exponents."""
     smaller = MUP.mutated(Role.INPUT, b=Fraction(1), c=Fraction(1))
@@ -373,6 +442,7 @@ def test_one_limit_of_several_tables():
         ({"batch_size": 8}, "batches follow from its seed"),
         ({"biases": "all"}, "it has biases"),
         ({"growth": 0.5, "parametrization": "nup"}, "not of one width"),
+        ({"stop_below": 0.1}, "it stops at a loss"),
     ],
 )
 def test_experiments_of_other_kinds_are_refused(fields, reason):
@@ -440,6 +510,30 @@ def test_a_repeat_is_kept(store):
     ]
     assert len({run.key for run in others}) == len(others)
     assert others[0].key in store.keys()
+
+
+def test_one_repeat_has_no_error(store):
+    found = solve(problem(), particles=256, seeds=[3], store=store)
+    for known in (found.outputs, found.loss, found.lambda_min(2), found.gram(1)):
+        assert np.isnan(known.error).all() and np.isfinite(known.value).all()
+    with pytest.raises(ValueError, match=r"one repeat, .* seeds=2 or more"):
+        found.loss.estimate(1)
+    fixed = solve(ntp(), seeds=1, store=store)  # nothing is drawn
+    assert fixed.loss.estimate(1).kind == "exact"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "reason"),
+    [
+        ([0, 0], "a seed twice is the same repeat twice"),
+        (0, "seeds is 0; it must be an integer from 1"),
+        ([], "seeds is "),
+        (True, "seeds is True"),
+    ],
+)
+def test_seeds_of_repeats(seeds, reason):
+    with pytest.raises(ValueError, match=reason):
+        solve(problem(), seeds=seeds)
 
 
 def test_the_smallest_eigenvalue_is_that_of_the_mean():

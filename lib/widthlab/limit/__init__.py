@@ -7,8 +7,13 @@ every step, with errors. Where features move it trains particles (`particles`), 
 matrices being known by what they do (`weights`); where they stay it is gradient descent
 with the tangent kernel (`kernel`).
 
-All is NumPy in float64 on the host: how many directions a hidden matrix acts on is
-known at run time only, and a compiled program would be padded to the most there can be.
+Outputs and losses of the first kind are those of every wide network; of the second they
+are means over networks, whose outputs at the start are random at every width
+(`Problem.centred` takes them off).
+
+Draws and products are NumPy in float64 on the host, activations and losses compiled
+functions of JAX: how many directions a hidden matrix acts on is known at run time only,
+and a compiled program of it all would be padded to the most there can be.
 """
 
 from widthlab.limit.problem import Problem

@@ -154,6 +154,17 @@ class Problem:
         """Return targets: integers, or a row each."""
         return np.array(self.targets)
 
+    def centred(self) -> Problem:
+        """Return this for networks whose outputs at the start are taken off.
+
+        It is of use where the limit is a kernel's: outputs at the start are random then
+        at every width. Where features move they vanish, and nothing changes.
+        """
+        if self.canonical.kind != "kernel":
+            return self
+        gains = (*self.canonical.gains[:-1], 0.0)
+        return attrs.evolve(self, canonical=attrs.evolve(self.canonical, gains=gains))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, with hashes for the data."""
         fields = attrs.asdict(self)
@@ -216,6 +227,9 @@ def _refuse_others(experiment: Experiment) -> None:
         "its optimizer is not sgd": experiment.optimizer.name != "sgd",
         "its learning rate follows a schedule": experiment.schedule.varies,
         "its first step has rates of its own": experiment.first_lr is not None,
+        "it stops at a loss (stop_below), and a limit takes all its steps": (
+            experiment.stop_below is not None
+        ),
     }
     if found := [reason for reason, is_so in reasons.items() if is_so]:
         raise LimitError(f"the limit of this experiment is not computed: {found[0]}")

@@ -14,7 +14,16 @@ import attrs
 import numpy as np
 
 from widthlab import perturbation
-from widthlab.fields import choice, count, instance, number, truth
+from widthlab.fields import (
+    choice,
+    count,
+    either,
+    instance,
+    number,
+    several,
+    shown,
+    truth,
+)
 from widthlab.limit.draws import DRAWS
 from widthlab.limit.kernel import descend
 from widthlab.limit.particles import Particles
@@ -26,6 +35,7 @@ from widthlab.runs.spec import Spec
 from widthlab.runs.sweep import sweep
 
 _NAMES = ("outputs", "loss", "gram", "ranks")
+_SEEDS = either(count(), several(count(0), least=1))
 
 
 @attrs.frozen(kw_only=True)
@@ -118,11 +128,15 @@ def solve(
     Args:
         problem: what is trained.
         particles: $M$.
-        seeds: how many repeats, or the seed of each.
+        seeds: how many repeats, or the seed of each, all different. Errors take two or
+            more: of one they are NaN.
         draws: as for `LimitRun`.
         tolerance: as for `LimitRun`.
         response: as for `LimitRun`.
         **options: as for `sweep`: `store`, `executor`, `progress`.
+
+    Raises:
+        LimitError: the limit is a kernel's, and of a loss other than "mse" (`descend`).
 
     Example:
         >>> from widthlab import parametrization
@@ -137,7 +151,13 @@ def solve(
         >>> print(found.outputs.value[1:, 0, 0].round(2))
         [0.35 0.54]
     """
-    each = range(seeds) if isinstance(seeds, int) else seeds
+    each = _SEEDS.take("seeds", seeds)
+    each = range(each) if isinstance(each, int) else each
+    if len({*each}) < len(each):
+        raise ValueError(
+            f"seeds is {shown(seeds)}; a seed twice is the same repeat twice, and no "
+            "error can be told from it: give each once"
+        )
     if problem.canonical.kind == "kernel":
         each = [0]
     runs = [

@@ -20,8 +20,9 @@ import attrs
 import numpy as np
 from jaxtyping import Float
 
+from widthlab import activations
 from widthlab.activations import abrelu_slopes
-from widthlab.fields import choice, number, several, truth
+from widthlab.fields import choice, count, instance, known, number, several, truth
 from widthlab.parametrization import LayerScales, Parametrization, Role
 from widthlab.regimes import Regime, classify
 
@@ -31,6 +32,12 @@ KINDS = ("features", "kernel")
 _HOMOGENEOUS = ("relu", "linear", "abs")  # and all (a, b)-ReLUs
 _FIRST, _SECOND = 2**12, 2**18  # in units of the base width: powers of it are exact
 _SIZES = several(number(least=0), least=2)
+_TABLE = instance(
+    Parametrization, called='a Parametrization, such as parametrization.get("mup")'
+)
+_COUNT, _RATE = count(), number(above=0)
+_ACTIVATION = known(lambda name: activations.get(name).name, "a name")
+_GAINS = several(number(least=0), length=3)
 
 
 class LimitError(ValueError):
@@ -108,6 +115,7 @@ def canonical(
     Raises:
         LimitError: the table has no limit of infinite width in which anything moves, or
             one that is not computed here. It says why.
+        ValueError: an argument is not what it must be.
 
     Example:
         >>> from widthlab import parametrization
@@ -115,28 +123,26 @@ def canonical(
         >>> lazy.rates, lazy.gains
         ((0.03125, 0.5, 8.0), (1.0, 1.0, 4.0))
     """
-    name = parametrization.name
+    table = _TABLE.take("parametrization", parametrization)
+    name = table.name
+    depth = _COUNT.take("depth", depth)
+    activation = _ACTIVATION.take("activation", activation)
+    lr = _RATE.take("lr", lr)
+    base_width = _COUNT.take("base_width", base_width)
+    gains = _GAINS.take("gains", gains)
 
     def at(width: int) -> list[LayerScales]:
+        sizes = {"fan_in": width, "fan_out": width, "base_width": base_width}
         roles = [Role.INPUT] + [Role.HIDDEN] * (depth - 1) + [Role.OUTPUT]
         rows = zip(roles, (gains[list(Role).index(r)] for r in roles), strict=True)
         return [
-            parametrization.scales(
-                role,
-                fan_in=width,
-                fan_out=width,
-                lr=lr,
-                base_width=base_width,
-                depth=depth,
-                layer=layer,
-                gain=gain,
-            )
+            table.scales(role, **sizes, lr=lr, depth=depth, layer=layer, gain=gain)
             for layer, (role, gain) in enumerate(rows, 1)
         ]
 
     widths = (base_width * _FIRST, base_width * _SECOND)
     tables = [at(width) for width in widths]
-    verdict = classify(parametrization, depth)
+    verdict = classify(table, depth)
     if verdict.regime in (Regime.UNSTABLE, Regime.TRIVIAL):
         grows = {"unstable": "something grows with width", "trivial": "nothing moves"}
         raise LimitError(

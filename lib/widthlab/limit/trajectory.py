@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import stdtrit
 
-from widthlab.claims.estimates import LEVEL, Estimate, exact
+from widthlab.claims.estimates import LEVEL, ClaimError, Estimate, exact
 from widthlab.limit.problem import Problem
 
 Many = Float[np.ndarray, "..."]
@@ -23,7 +23,8 @@ class Mean(NamedTuple):
 
     Attributes:
         value: the mean over repeats; of an eigenvalue, that of the mean matrix.
-        error: its standard error; 0 where nothing is drawn.
+        error: its standard error; 0 where nothing is drawn, and NaN where something is
+            and there is one repeat: its error is not known.
         repeats: how many there are.
     """
 
@@ -36,8 +37,16 @@ class Mean(NamedTuple):
 
         Args:
             *place: its index.
+
+        Raises:
+            ClaimError: of one repeat, the error of what is drawn is not known.
         """
         value, error = float(self.value[place]), float(self.error[place])
+        if self.repeats < 2 and math.isnan(error):
+            raise ClaimError(
+                "there is one repeat, and what is drawn has no error that is known; "
+                "solve with seeds=2 or more"
+            )
         if self.repeats < 2:
             return exact(value)
         half = error * float(stdtrit(self.repeats - 1, (1 + LEVEL) / 2))
@@ -47,6 +56,10 @@ class Mean(NamedTuple):
 @dataclass(frozen=True, eq=False)
 class Trajectory:
     r"""Training at infinite width, step by step, from repeats.
+
+    Where features move, outputs are the same of all wide networks. Where the limit is a
+    kernel's they are random, and outputs and losses here are means over networks:
+    `Problem.centred` takes the start off.
 
     Attributes:
         problem: what was trained.
@@ -67,18 +80,18 @@ class Trajectory:
 
     @property
     def outputs(self) -> Mean:
-        """Outputs on the training inputs: step, input, output."""
-        return mean(self.all_outputs[:, :, : self.problem.size])
+        """Outputs on the training inputs: step, input, output; of a kernel, means."""
+        return self._mean(self.all_outputs[:, :, : self.problem.size])
 
     @property
     def tested(self) -> Mean:
         """Outputs on the other inputs."""
-        return mean(self.all_outputs[:, :, self.problem.size :])
+        return self._mean(self.all_outputs[:, :, self.problem.size :])
 
     @property
     def loss(self) -> Mean:
-        """Loss of each step."""
-        return mean(self.losses)
+        """Loss of each step: of a kernel, its mean over networks."""
+        return self._mean(self.losses)
 
     def gram(self, layer: int, *, pre: bool = False, joint: bool = False) -> Mean:
         """Return a layer's Gram matrix at each step.
@@ -88,7 +101,7 @@ class Trajectory:
             pre: of pre-activations, and not of activations.
             joint: of the features at the start and then, $2P$ in all.
         """
-        return mean(self._grams(layer, pre, joint))
+        return self._mean(self._grams(layer, pre, joint))
 
     def lambda_min(self, layer: int, *, pre: bool = False, joint: bool = False) -> Mean:
         """Return the smallest eigenvalue of the mean Gram matrix at each step.
@@ -98,11 +111,19 @@ class Trajectory:
         return jackknife(
             lambda grams: np.linalg.eigvalsh(grams)[..., 0],
             self._grams(layer, pre, joint),
+            drawn=self._drawn,
         )
 
     def feature_change(self, layer: int, *, pre: bool = False) -> Mean:
         r"""Return the mean over inputs of $\|h_t - h_0\| / \|h_0\|$ at each step."""
-        return mean(feature_changes(self._grams(layer, pre, True)))
+        return self._mean(feature_changes(self._grams(layer, pre, True)))
+
+    @property
+    def _drawn(self) -> bool:
+        return self.problem.canonical.kind != "kernel"
+
+    def _mean(self, values: Many) -> Mean:
+        return mean(values, drawn=self._drawn)
 
     def _grams(self, layer: int, pre: bool, joint: bool) -> Many:
         if not 1 <= layer <= self.problem.depth:
@@ -115,27 +136,39 @@ class Trajectory:
         return grams[..., now, now]
 
 
-def mean(values: Many) -> Mean:
-    """Return means over the first axis, which has independent repeats."""
+def mean(values: Many, *, drawn: bool = True) -> Mean:
+    """Return means over the first axis, which has independent repeats.
+
+    Args:
+        values: of each repeat.
+        drawn: whether repeats differ; if not, one of them has no error.
+    """
     repeats = len(values)
     centre = np.mean(values, axis=0)
     if repeats < 2:
-        return Mean(centre, np.zeros_like(centre), repeats)
+        return _alone(centre, drawn)
     return Mean(centre, np.std(values, axis=0, ddof=1) / math.sqrt(repeats), repeats)
 
 
-def jackknife(function: Callable[[Many], Many], values: Many) -> Mean:
+def jackknife(
+    function: Callable[[Many], Many], values: Many, *, drawn: bool = True
+) -> Mean:
     """Return a function of the mean over repeats, with its standard error.
 
     Repeats are left out one by one: an eigenvalue of one matrix alone would be biased.
+    Arguments are as for `mean`.
     """
     repeats, centre = len(values), np.mean(values, axis=0)
     found = function(centre)
     if repeats < 2:
-        return Mean(found, np.zeros_like(found), repeats)
+        return _alone(found, drawn)
     without = [function((repeats * centre - v) / (repeats - 1)) for v in values]
     spread = np.std(without, axis=0) * math.sqrt(repeats - 1)
     return Mean(found, spread, repeats)
+
+
+def _alone(value: Many, drawn: bool) -> Mean:
+    return Mean(value, np.full_like(value, math.nan if drawn else 0.0), 1)
 
 
 def feature_changes(joint: Float[np.ndarray, "... both both"]) -> Many:
