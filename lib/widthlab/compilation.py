@@ -14,7 +14,7 @@ shared between threads in that way (`ONE_THREAD_A_PRODUCT`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -45,13 +45,17 @@ def compiled(
         brief: whether it runs for a short time only, so that compiling should be quick.
     """
     wanted = _BRIEF_ON_CPU if brief else _ON_CPU
-    options = {name: value for name, value in wanted.items() if _is_known(name, value)}
     return jax.jit(
         function,
         static_argnums=static,
         donate_argnums=donated,
-        compiler_options=options if platform == "cpu" else None,
+        compiler_options=options_on_cpu(wanted) if platform == "cpu" else None,
     )
+
+
+def options_on_cpu(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of XLA's options on CPU that this version of it has."""
+    return {name: value for name, value in wanted.items() if _is_known(name, value)}
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from widthlab.compilation import ONE_THREAD_A_PRODUCT, _is_known
+from widthlab.compilation import ONE_THREAD_A_PRODUCT, options_on_cpu
 
 _BRIEF = {
     "xla_backend_optimization_level": 0,
@@ -43,10 +43,8 @@ class Program:
             many: whether it runs hundreds of times, so that it should run fast, too.
         """
         wanted = _LONGER if many else _BRIEF
-        known = {
-            name: value for name, value in wanted.items() if _is_known(name, value)
-        }
-        options = known if jax.default_backend() == "cpu" else None
+        on_cpu = jax.default_backend() == "cpu"
+        options = options_on_cpu(wanted) if on_cpu else None
         self._call = jax.jit(function, compiler_options=options)
 
     def __call__(self, *arguments: Any) -> Any:

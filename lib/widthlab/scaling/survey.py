@@ -179,15 +179,8 @@ def _compare(
 ) -> None:
     """Note which axes are proportional to one width."""
     found = [shapes(abstract(build, width)) for width in wider]
-    for other in found:
-        if [(p, len(s)) for p, s in other.items()] != [
-            (p, len(s)) for p, s in base.items()
-        ]:
-            raise ScalingError(
-                f"build makes other parameters at another {name}: {len(base)} at the "
-                f"base and {len(other)} at {wider}, or not under the same names; only "
-                "sizes may depend on it"
-            )
+    for other, width in zip(found, wider, strict=True):
+        _same_parameters(other, base, f"another {name}, {width}")
     for path, shape in base.items():
         for axis, size in enumerate(shape):
             sizes = [size, *(other[path][axis] for other in found)]
@@ -199,6 +192,20 @@ def _compare(
                     f"{sizes} at {', '.join(map(str, MULTIPLES))} times the base "
                     f"{name}; an axis is either constant or proportional to it"
                 )
+
+
+def _same_parameters(
+    found: dict[Path, tuple[int, ...]], base: dict[Path, tuple[int, ...]], where: str
+) -> None:
+    """Refuse other names or numbers of axes than at the base width."""
+    if [(p, len(s)) for p, s in found.items()] != [
+        (p, len(s)) for p, s in base.items()
+    ]:
+        raise ScalingError(
+            f"build makes other parameters at {where}: {len(found)} in place of "
+            f"{len(base)}, or under other names, or with other numbers of axes; only "
+            "sizes may depend on the width"
+        )
 
 
 def _follows(
@@ -213,12 +220,7 @@ def _follows(
     A size that is rounded or bounded (`width // 16 * 16`, `min(width, 64)`) may be
     proportional at the multiples that were looked at, and not at the width itself.
     """
-    if target.keys() != base.keys():
-        raise ScalingError(
-            f"build makes other parameters at width {width} than at {base_width}: "
-            f"{len(target)} in place of {len(base)}, or under other names; only sizes "
-            "may depend on the width"
-        )
+    _same_parameters(target, base, f"width {width}")
     for path, shape in base.items():
         for axis, size in enumerate(shape):
             wanted = Fraction(size)
