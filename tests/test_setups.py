@@ -305,7 +305,11 @@ def test_stored_records_are_runs_of_their_tier(chapter):
     assert records and set(records) <= set(wanted)
     for record in records.values():
         assert record.diverged_at is None
-        assert record.provenance["data_sha256"] and record.provenance["commit"]
+        assert record.provenance["commit"]
+        # Computations say in their fields what they read.
+        assert (
+            not isinstance(record.spec, Experiment) or record.provenance["data_sha256"]
+        )
 
 
 def test_stored_records_are_small():

@@ -373,15 +373,29 @@ def test_unbiased_networks_begin_at_zero_and_labels_can_be_scaled():
 
 
 def test_images_are_learned_and_the_last_layer_alone_moves_nothing():
-    spec = nets.Digits(0, (1.0,), (0.1,), width=16, train=200, test=200, epochs=4)
-    rows = rows_of([spec]).set_index("arm")
+    small = {"rates": (0.1,), "width": 16, "train": 200, "test": 200}
+    spec = nets.Digits(0, (1.0,), nets.ARMS[:3], epochs=(2, 4), **small)
+    table = rows_of([spec])
+    assert list(table["epoch"]) == [2] * 4 + [4] * 4
+    rows = table[table["epoch"] == 4].set_index("arm")
     assert rows.loc["plain", "train_error"] < 0.6
+    assert rows["error"].nunique() > 2  # what is taken off makes other networks
+    # One network alone is what it is among others.
+    alone = rows_of(
+        [nets.Digits(0, (1.0,), ("plain",), last_layer=False, epochs=(4,), **small)]
+    )
+    np.testing.assert_allclose(alone["moved"][0], rows.loc["plain", "moved"], rtol=1e-4)
     assert rows.loc["last layer", "moved"] == 0 < rows.loc["plain", "moved"]
     one = digits.starts(0, 5, 3, np.array([1.0, 10.0]))
     np.testing.assert_allclose(one[0][1], 10 * one[0][0])
 
 
-def test_what_was_not_run_is_specified():
-    runs = list(setups.at_paper_scale())
-    assert len(set(runs)) == len(runs) == 36
-    assert runs[0].width == 5000 and runs[0].train == 60_000
+def test_the_paper_tier_is_specified_and_its_cost_is_known():
+    runs = setups.paper_tier()
+    short = [next(runs) for _ in range(8)]
+    assert all((one.width, one.train) == (5000, 60_000) for one in short)
+    assert {one.arms[0] for one in short} == {*nets.ARMS[:3]}
+    # Forward, and back to the first layer; what is taken off goes forward too.
+    product = 2 * 10 * 60_000 * 784 * 5000
+    assert [one.flops / product for one in short[:2]] == [2, 2]
+    assert short[2].flops / product == 3

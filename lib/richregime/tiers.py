@@ -67,7 +67,10 @@ def costs(specs: Iterable[Spec]) -> list[Cost]:
 def _cost(specs: Sequence[Spec]) -> Cost:
     spec = specs[0]
     if not isinstance(spec, Experiment):
-        return Cost(f"{spec.kind}, not estimated", len(specs), 0.0, 0, 0)
+        flops = sum(getattr(one, "flops", 0.0) for one in specs)
+        name = type(spec).__name__
+        label = name if flops else f"{name}, not estimated"
+        return Cost(label, len(specs), flops, 0, 0)
     item = np.dtype(spec.dtype).itemsize
     batch = spec.batch_size or spec.data.train_size
     states = 4 + 2 * spec.optimizer.normalises + (spec.optimizer.name == "momentum")

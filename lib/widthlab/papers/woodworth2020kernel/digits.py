@@ -8,6 +8,8 @@ descent in batches.
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -59,10 +61,14 @@ def images(seed: int, train: int, test: int, name: str = "mnist-5k") -> Images:
 
 
 def starts(
-    seed: int, pixels: int, width: int, scales: Float[np.ndarray, " nets"]
+    seed: int,
+    pixels: int,
+    width: int,
+    scales: Float[np.ndarray, " nets"],
+    draw: int = 6,
 ) -> list[Float[np.ndarray, "nets _ _"]]:
-    """Draw weights once, and scale them: networks of one seed differ by a factor."""
-    rng = np.random.default_rng([seed, 6])
+    """Draw weights once, and scale them: networks of one draw differ by a factor."""
+    rng = np.random.default_rng([seed, draw])
     inner = rng.standard_normal((pixels, width)) * (2 / pixels) ** 0.5
     outer = rng.standard_normal((width, 10)) * (2 / width) ** 0.5
     factor = scales[:, None, None].astype("float32")
@@ -72,43 +78,45 @@ def starts(
 def train(
     data: Images,
     weights: list[Any],
-    unbiased: Float[np.ndarray, " nets"],
+    subtracted: list[Any] | None,
     rates: Float[np.ndarray, " nets"],
     inner: Float[np.ndarray, " nets"],
     *,
     batch: int,
-    epochs: int,
+    read: Sequence[int],
     seed: int,
-) -> Trained:
+) -> list[Trained]:
     """Train several networks on the same batches.
 
     Args:
         data: images.
         weights: at the start, as `starts` returns them.
-        unbiased: 1 for a network whose initial outputs are subtracted, else 0.
+        subtracted: weights of the networks whose outputs are taken off, such as those
+            of the start; nothing is, where they are 0 or there are none.
         rates: learning rates.
         inner: 1 for a network whose hidden layer is trained, 0 for one whose is not.
         batch: images in a step.
-        epochs: passes over the images.
+        read: passes over the images after which errors are read, in order.
         seed: of the order.
     """
     rng = np.random.default_rng([seed, 7])
     steps = len(data.x) // batch
-    order = np.concatenate(
-        [rng.permutation(len(data.x))[: steps * batch] for _ in range(epochs)]
-    ).reshape(-1, batch)
+    order = np.stack(
+        [rng.permutation(len(data.x))[: steps * batch] for _ in range(read[-1])]
+    ).reshape(read[-1] * steps, batch)
+    found = []
     with precision("float32"):
         run = compiled(_train, jax.default_backend(), static=())
-        found = run(
-            [jnp.asarray(w) for w in weights],
-            *(jnp.asarray(part, "float32") for part in (unbiased, rates, inner)),
-            jnp.asarray(data.x, "float32"),
-            jnp.asarray(data.labels, "int32"),
-            jnp.asarray(data.test_x, "float32"),
-            jnp.asarray(data.test_labels, "int32"),
-            jnp.asarray(order, "int32"),
-        )
-    return Trained(*(np.asarray(part, float) for part in found))
+        first, off = jax.tree.map(jnp.asarray, (weights, subtracted))
+        inputs = [jnp.asarray(part, "float32") for part in (data.x, data.test_x)]
+        labels = [jnp.asarray(p, "int32") for p in (data.labels, data.test_labels)]
+        factors = [jnp.asarray(part, "float32") for part in (rates, inner)]
+        now = first
+        for before, after in itertools.pairwise((0, *read)):
+            rows = jnp.asarray(order[before * steps : after * steps], "int32")
+            now, end = run(now, first, off, factors, inputs, labels, rows)
+            found.append(Trained(*(np.asarray(part, float) for part in end)))
+    return found
 
 
 def _logits(weights: list[Array], x: Array) -> Array:
@@ -117,26 +125,31 @@ def _logits(weights: list[Array], x: Array) -> Array:
 
 
 def _train(
-    weights: list[Array], unbiased: Array, rates: Array, inner: Array, *rest: Array
-) -> Trained:
-    x, labels, test_x, test_labels, order = rest
-    first, down_rates = weights, (rates * inner)[:, None, None]
-    out_rates, subtracted = rates[:, None, None], unbiased[:, None, None]
+    now: list[Array],
+    first: list[Array],
+    off: list[Array] | None,
+    factors: list[Array],
+    inputs: list[Array],
+    labels: list[Array],
+    order: Array,
+) -> tuple[list[Array], Trained]:
+    rates, inner = factors
+    down_rates, out_rates = (rates * inner)[:, None, None], rates[:, None, None]
 
     def outputs(weights: list[Array], x: Array) -> Array:
         # The start is computed anew each time: kept, it would be as large as the data.
-        return _logits(weights, x) - subtracted * _logits(first, x)
+        return _logits(weights, x) - (0 if off is None else _logits(off, x))
 
     def loss(weights: list[Array], rows: Array) -> Array:
-        logs = jax.nn.log_softmax(outputs(weights, x[rows]))
-        picked = logs[:, jnp.arange(len(rows)), labels[rows]]
+        logs = jax.nn.log_softmax(outputs(weights, inputs[0][rows]))
+        picked = logs[:, jnp.arange(len(rows)), labels[0][rows]]
         return -jnp.sum(jnp.mean(picked, axis=1))
 
     def step(weights: list[Array], rows: Array) -> tuple[list[Array], None]:
         down, out = jax.grad(loss)(weights, rows)
         return [weights[0] - down_rates * down, weights[1] - out_rates * out], None
 
-    last, _ = jax.lax.scan(step, weights, order)
+    last, _ = jax.lax.scan(step, now, order)
 
     def wrong(x: Array, labels: Array) -> Array:
         def guess(one: Array) -> Array:
@@ -147,4 +160,5 @@ def _train(
 
     size = functools.partial(jnp.linalg.norm, axis=(1, 2))
     moved = size(last[0] - first[0]) / size(first[0])
-    return Trained(wrong(test_x, test_labels), wrong(x, labels), moved)
+    errors = [wrong(x, names) for x, names in zip(inputs, labels, strict=True)]
+    return last, Trained(errors[1], errors[0], moved)

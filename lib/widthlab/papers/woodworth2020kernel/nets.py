@@ -221,54 +221,83 @@ def line_limit(panel: str, width: int, x: Any, y: Any, at: Any) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Digits(Computed):
-    """Images at several scales, plain and unbiased, at several rates (Figure 6c).
+    """Images at several scales, arms and rates (Figure 6c).
 
     The last layer alone is trained too, from the start of scale 1.
 
     Attributes:
         seed: draws images, weights and order.
         scales: alpha.
+        arms: the first three of `ARMS`, any of them.
         rates: learning rates; which is best is for who reads the rows.
+        last_layer: whether the last layer is trained alone as well.
         width: hidden units.
         name: of the images.
         train: how many are trained on.
         test: how many are for tests.
         batch: images in a step.
-        epochs: passes.
+        epochs: passes after which errors are read, in order.
     """
 
     seed: int
     scales: tuple[float, ...] = (1.0, 10.0)
+    arms: tuple[str, ...] = ARMS[:2]
     rates: tuple[float, ...] = (0.1, 0.03)
+    last_layer: bool = True
     width: int = 128
     name: str = "mnist-5k"
     train: int = 1000
     test: int = 1000
     batch: int = 50
-    epochs: int = 15
+    epochs: tuple[int, ...] = (15,)
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield errors in tests and training, and the move of the hidden layer."""
-        cases = [
-            *((a, arm, r) for a in self.scales for arm in ARMS[:2] for r in self.rates),
-            *((1.0, "last layer", r) for r in self.rates),
-        ]
-        alphas, rates = (np.array([c[i] for c in cases]) for i in (0, 2))
-        arms = np.array([c[1] for c in cases])
+        cases = [*itertools.product(self.scales, self.arms, self.rates)]
+        if self.last_layer:
+            cases += [(1.0, "last layer", rate) for rate in self.rates]
+        arms, rates = (np.array([case[i] for case in cases]) for i in (1, 2))
         data = digits.images(self.seed, self.train, self.test, self.name)
-        start = digits.starts(self.seed, data.x.shape[1], self.width, alphas)
-        if (number := perturbation.chosen()) is not None:
-            start = perturbation.moved(start, number)
+        start, off = self._starts(cases, data.x.shape[1])
         found = digits.train(
             data,
             start,
-            (arms == "unbiased").astype(float),
+            off,
             rates,
             (arms != "last layer").astype(float),
             batch=self.batch,
-            epochs=self.epochs,
+            read=self.epochs,
             seed=self.seed,
         )
-        for (alpha, arm, rate), *numbers in zip(cases, *found, strict=True):
-            row = dict(zip(found._fields, map(float, numbers), strict=True))
-            yield {"alpha": alpha, "arm": arm, "rate": rate} | row
+        for epoch, measured in zip(self.epochs, found, strict=True):
+            for (alpha, arm, rate), *numbers in zip(cases, *measured, strict=True):
+                row = dict(zip(measured._fields, map(float, numbers), strict=True))
+                yield {"alpha": alpha, "arm": arm, "rate": rate, "epoch": epoch} | row
+
+    @property
+    def flops(self) -> float:
+        """Operations in the products with the first layer: forward, and its gradient.
+
+        What is taken off is computed in each step, which is a forward pass more.
+        """
+        nets = len(self.scales) * len(self.arms) * len(self.rates)
+        passes = 2 * (nets + self.last_layer * len(self.rates))
+        if {"unbiased", "another's"} & {*self.arms}:
+            passes += passes // 2
+        return 2.0 * passes * self.epochs[-1] * self.train * 784 * self.width
+
+    def _starts(self, cases: Any, pixels: int) -> tuple[list[Any], list[Any] | None]:
+        """Return weights at the start, and those whose outputs are taken off, if any."""
+        alphas = np.array([alpha for alpha, _, _ in cases])
+        arms = np.array([arm for _, arm, _ in cases])[:, None, None]
+        start = digits.starts(self.seed, pixels, self.width, alphas)
+        if (number := perturbation.chosen()) is not None:
+            start = perturbation.moved(start, number)
+        if not {"unbiased", "another's"} & {*self.arms}:
+            return start, None
+        off = [(arms == "unbiased").astype("float32") * w for w in start]
+        if "another's" in self.arms:
+            other = digits.starts(self.seed, pixels, self.width, alphas, draw=60)
+            pairs = zip(off, other, strict=True)
+            off = [o + (arms == "another's").astype("float32") * w for o, w in pairs]
+        return start, off
