@@ -287,7 +287,7 @@ class Digits(Computed):
         return 2.0 * passes * self.epochs[-1] * self.train * 784 * self.width
 
     def _starts(self, cases: Any, pixels: int) -> tuple[list[Any], list[Any] | None]:
-        """Return weights at the start, and those whose outputs are taken off, if any."""
+        """Return weights at the start, and those whose outputs are taken off."""
         alphas = np.array([alpha for alpha, _, _ in cases])
         arms = np.array([arm for _, arm, _ in cases])[:, None, None]
         start = digits.starts(self.seed, pixels, self.width, alphas)
