@@ -121,7 +121,9 @@ def test_descent_ends_at_the_minimiser(depth, shaped, task):
     potential = Potential(depth, depth * np.log(alpha), shape)
     whole, half, flow = (
         way[0, :, 0]
-        for way in extrapolated(x, y, start, depth=depth, step=2e-4, times=[6.0])
+        for way in extrapolated(
+            x, y, start, depth=depth, step=2e-4, times=np.full((1, 1), 6.0)
+        )
     )
     limit = minimise(x, y, potential).beta
     assert distance(half, limit) < 0.7 * distance(whole, limit)  # first order
@@ -156,7 +158,20 @@ def test_divergence_is_said(task):
         np.errstate(over="ignore", invalid="ignore"),
         pytest.raises(ValueError, match="smaller steps"),
     ):
-        descend(x, y, start, step=1.0, times=[20.0])
+        descend(x, y, start, steps=np.ones(1), counts=np.full((1, 1), 20))
+
+
+def test_starts_descend_beside_others_as_they_do_alone(task):
+    x, y, _ = task
+    starts = np.outer(linear.log_normal(0, x.shape[1]), [0.3, 0.5, 0.4])
+    steps, counts = np.array([1e-3, 2e-3, 1e-3]), np.array([[5, 5, 2], [40, 20, 10]])
+    together = descend(x, y, starts, steps=steps, counts=counts)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone = descend(x, y, starts[:, one], steps=steps[one], counts=counts[:, one])
+        np.testing.assert_allclose(together[..., one], alone, rtol=1e-10)
+    flow = np.abs(together[1, :, 0] - together[1, :, 2]).max()
+    assert flow > 1e-3  # they are different descents
 
 
 def test_the_limits_of_scale(task):
@@ -212,7 +227,8 @@ def test_the_nearest_interpolator_is_depth_four_from_a_uniform_start_alone(task)
 
 @pytest.mark.parametrize(("depth", "shaped"), [(2, False), (2, True), (3, False)])
 def test_descents_leave_out_an_explicit_bias_that_they_do_not_know(depth, shaped):
-    spec = linear.Descents(0, 1.0, 1e-5, 1e-4, depth, shaped)
+    start = linear.Start(1.0, 1e-4, shaped)
+    spec = linear.Descents(0, (start,), 1e-5, depth)
     names = {row["quantity"] for row in spec.run()}
     assert ("explicit" in names) == (depth == 2 and not shaped)
     assert {"flow", "path", "twice the scale", "depth 3"} <= names
@@ -285,7 +301,7 @@ def test_the_lifted_flow_is_descent_on_the_factors():
     target = np.outer(*rng.standard_normal((2, dim)))
     seen = (rng.uniform(size=(dim, dim)) < 0.6).astype(float)
     w = 0.4 * rng.standard_normal((2 * dim, 12))
-    found, left = complete((w @ w.T)[None], target, seen, step=0.05)
+    found, left = complete((w @ w.T)[None], target[None], seen[None], step=0.05)
     assert left[0] < 1e-3
     u, v = w[:dim], w[dim:]
     for _ in range(60_000):

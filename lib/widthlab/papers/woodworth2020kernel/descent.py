@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.integrate import solve_ivp
 
 from widthlab.model import AnyArray
@@ -31,46 +31,67 @@ def descend(
     starts: Float[AnyArray, "d starts"],
     *,
     depth: int = 2,
-    step: float,
-    times: Sequence[float],
+    steps: Float[AnyArray, " starts"],
+    counts: Int[AnyArray, "times starts"],
 ) -> Float[np.ndarray, "times d starts"]:
     r"""Return $\beta$ along gradient descent from several starts $w_+ = w_- = w(0)$.
+
+    Starts share every product with the inputs, and leave when they are done.
 
     Args:
         x: inputs.
         y: labels.
         starts: $\alpha w_0$, one start a column.
         depth: $D$.
-        step: of the descent.
-        times: increasing; each is a whole number of steps.
+        steps: of the descent from each start.
+        counts: how many steps each has taken when it is looked at, increasing.
 
     Raises:
         ValueError: the descent has diverged; take a smaller step.
     """
     x, labels = np.asarray(x, float), np.asarray(y, float)[:, None]
-    back = np.ascontiguousarray(x.T)
-    up = np.array(starts, float)
-    down, found, done = up.copy(), [], 0
-    factor = 2 * depth * step
-    for time in times:
-        for _ in range(round(time / step) - done):
-            pull = back @ (x @ (up**depth - down**depth) - labels)
-            pull *= factor
-            if depth > 2:
-                up -= pull * up ** (depth - 1)
-                down += pull * down ** (depth - 1)
-            else:
-                up -= pull * up
-                down += pull * down
-        done = round(time / step)
-        found.append(up**depth - down**depth)
+    starts, counts = np.asarray(starts, float), np.asarray(counts)
+    back, found = np.ascontiguousarray(x.T), np.empty((len(counts), *starts.shape))
+    going, done = np.arange(starts.shape[1]), 0
+    up, down = starts.copy(), starts.copy()
+    for count in sorted({*counts.ravel().tolist()}):
+        factors = 2 * depth * np.asarray(steps, float)[going]
+        up, down = _advance((x, back, labels), up, down, factors, depth, count - done)
+        times, which = np.nonzero(counts[:, going] == count)
+        found[times, :, going[which]] = (up**depth - down**depth).T[which]
+        left, done = counts[-1, going] > count, count
+        going, up, down = going[left], up[:, left], down[:, left]
     if not np.isfinite(found[-1]).all():
-        raise ValueError(f"descent with steps of {step:g} diverged; take smaller steps")
-    return np.stack(found)
+        raise ValueError(
+            f"descent with steps of {max(steps):g} diverged; take smaller steps"
+        )
+    return found
+
+
+def _advance(
+    task: tuple[Any, Any, Any], up: Any, down: Any, factors: Any, depth: int, count: int
+) -> tuple[Any, Any]:
+    (x, back, labels), up, down = task, up.copy(), down.copy()
+    for _ in range(count):
+        pull = back @ (x @ (up**depth - down**depth) - labels)
+        pull *= factors
+        if depth > 2:
+            up -= pull * up ** (depth - 1)
+            down += pull * down ** (depth - 1)
+        else:
+            up -= pull * up
+            down += pull * down
+    return up, down
 
 
 def extrapolated(
-    x: Any, y: Any, starts: Any, *, depth: int = 2, step: float, times: Sequence[float]
+    x: Any,
+    y: Any,
+    starts: Float[AnyArray, "d starts"],
+    *,
+    depth: int = 2,
+    step: float,
+    times: Float[AnyArray, "times starts"],
 ) -> tuple[Any, Any, Any]:
     r"""Return $\beta$ of descent with a step, with half of it, and for steps to 0.
 
@@ -82,12 +103,18 @@ def extrapolated(
         starts: one a column.
         depth: $D$.
         step: $h$.
-        times: at which to look.
+        times: at which to look at each start, whole numbers of steps.
     """
-    whole, half = (
-        descend(x, y, starts, depth=depth, step=h, times=times)
-        for h in (step, step / 2)
+    counts, each = np.rint(np.asarray(times) / step).astype(int), np.shape(starts)[1]
+    both = descend(
+        x,
+        y,
+        np.tile(starts, 2),
+        depth=depth,
+        steps=np.repeat([step, step / 2], each),
+        counts=np.hstack([counts, 2 * counts]),
     )
+    whole, half = both[..., :each], both[..., each:]
     return whole, half, 2 * half - whole
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -36,6 +36,20 @@ From a uniform start, that is. From a shape $w_0$ the explicit bias has $\beta_i
 _TEN = math.log(10)
 
 
+class Start(NamedTuple):
+    """Where a descent begins, and when it ends.
+
+    Attributes:
+        scale: alpha.
+        time: at which it ends.
+        shaped: whether its shape is log-normal in place of uniform.
+    """
+
+    scale: float
+    time: float
+    shaped: bool = False
+
+
 @dataclass(frozen=True)
 class Descents(Computed):
     """Where gradient descent ends, and how far that is from minimisers of potentials.
@@ -46,56 +60,62 @@ class Descents(Computed):
 
     Attributes:
         seed: draws task and shape.
-        scale: alpha.
-        step: of the descent; it is run with half of it too.
-        time: at which it ends.
+        starts: from each of which it descends.
+        step: of the descents; they are run with half of it too.
         depth: D.
-        shaped: whether the start is log-normal in place of uniform.
     """
 
     seed: int
-    scale: float
+    starts: tuple[Start, ...]
     step: float
-    time: float
     depth: int = 2
-    shaped: bool = False
 
     def run(self) -> Iterator[dict[str, Any]]:
         """Yield relative distances, of descent with a step and for steps to 0."""
         x, y, _ = Sparse(self.seed).draw()
-        shape = np.ones(x.shape[1])
-        if self.shaped:
-            shape = log_normal(self.seed, x.shape[1])
-        log_scale = self.depth * math.log(self.scale)
-        start = (self.scale * shape)[:, None]
-        times = [self.time * share for share in (1 / 64, 1 / 16, 1 / 4, 1)]
-        times = [round(t / self.step) * self.step for t in times]
-        step, half, flow = (
-            way[:, :, 0]
-            for way in extrapolated(
-                x, y, start, depth=self.depth, step=self.step, times=times
-            )
+        shapes = [self._shape(start, x.shape[1]) for start in self.starts]
+        begun = [s.scale * shape for s, shape in zip(self.starts, shapes, strict=True)]
+        ends = np.array([start.time for start in self.starts])
+        times = np.multiply.outer([1 / 64, 1 / 16, 1 / 4, 1], ends)
+        times = np.rint(times / self.step) * self.step
+        ways = extrapolated(
+            x, y, np.stack(begun, axis=1), depth=self.depth, step=self.step, times=times
         )
-        other = self.depth * math.log(2) + log_scale
-        limit = minimise(x, y, Potential(self.depth, log_scale, shape)).beta
-        wrong = {
-            "twice the scale": Potential(self.depth, other, shape),
-            "depth 3": Potential(3, log_scale, shape ** (self.depth / 3)),
-        }
-        if self.depth == 2 and not self.shaped:
-            wrong["explicit"] = Potential(EXPLICIT, log_scale)
-        found = {
-            "step": distance(step[-1], limit),
-            "half": distance(half[-1], limit),
-            "flow": distance(flow[-1], limit),
-            "left": float(np.linalg.norm(x @ flow[-1] - y) / np.linalg.norm(y)),
-        }
-        for name, potential in wrong.items():
-            found[name] = distance(flow[-1], minimise(x, y, potential).beta)
-        dual = dual_flow(x, y, Potential(self.depth, log_scale, shape), times)
-        gaps = np.linalg.norm(flow - dual, axis=1) / np.linalg.norm(limit)
-        found["path"] = float(gaps.max())
-        yield from ({"quantity": name, "value": v} for name, v in found.items())
+        for number, (start, shape) in enumerate(zip(self.starts, shapes, strict=True)):
+            potential = Potential(self.depth, self.depth * math.log(start.scale), shape)
+            mine = [way[:, :, number] for way in ways]
+            found = _distances((x, y), potential, mine, uniform=not start.shaped)
+            dual = dual_flow(x, y, potential, times[:, number].tolist())
+            gaps = np.linalg.norm(mine[-1] - dual, axis=1)
+            found["path"] = float(gaps.max() / np.linalg.norm(dual[-1]))
+            for name, value in found.items():
+                yield {"start": number, "quantity": name, "value": value}
+
+    def _shape(self, start: Start, dim: int) -> np.ndarray:
+        return log_normal(self.seed, dim) if start.shaped else np.ones(dim)
+
+
+def _distances(
+    task: tuple[Any, Any], potential: Potential, ways: list[Any], *, uniform: bool
+) -> dict[str, float]:
+    """Return how far descents end from the minimiser of a potential, and of others."""
+    (x, y), depth, shape = task, potential.depth, potential.shape
+    log_scale = potential.log_scale
+    others = {
+        "twice the scale": Potential(depth, depth * math.log(2) + log_scale, shape),
+        "depth 3": Potential(3, log_scale, np.asarray(shape) ** (depth / 3)),
+    }
+    if depth == 2 and uniform:
+        others["explicit"] = Potential(EXPLICIT, log_scale)
+    limit, (_, _, flow) = minimise(x, y, potential).beta, ways
+    found = {
+        name: distance(way[-1], limit)
+        for name, way in zip(("step", "half", "flow"), ways, strict=True)
+    }
+    found["left"] = float(np.linalg.norm(x @ flow[-1] - y) / np.linalg.norm(y))
+    for name, other in others.items():
+        found[name] = distance(flow[-1], minimise(x, y, other).beta)
+    return found
 
 
 def log_normal(seed: int, dim: int, stream: int = 2) -> np.ndarray:

@@ -68,13 +68,13 @@ def lifted_start(
 
 def complete(
     starts: Matrices,
-    target: Float[np.ndarray, "dim dim"],
-    seen: Float[np.ndarray, "dim dim"],
+    targets: Float[np.ndarray, "cells dim dim"],
+    seen: Float[np.ndarray, "cells dim dim"],
     *,
     step: float = 0.2,
     most: int = 3000,
 ) -> tuple[Float[np.ndarray, "cells dim dim"], Float[np.ndarray, " cells"]]:
-    r"""Return $U V^\top$ at the end of gradient flow on the seen entries of a target.
+    r"""Return $U V^\top$ at the end of gradient flow on the seen entries of targets.
 
     With $M = W W^\top$ and $S = \begin{pmatrix} 0 & R \\ R^\top & 0 \end{pmatrix}$ for
     the residual $R$ on the seen entries, gradient flow of the sum of squares is $\dot M
@@ -85,7 +85,7 @@ def complete(
 
     Args:
         starts: $M(0)$ of each cell.
-        target: the matrix.
+        targets: the matrix of each cell.
         seen: 1 where an entry is observed, else 0.
         step: of the integrator, over the rate of the fastest mode.
         most: steps after which a cell ends, come what may.
@@ -93,37 +93,44 @@ def complete(
     Returns:
         The predictions, and what is left of the residual, over the target.
     """
-    dim, size = len(target), float(np.linalg.norm(target * seen))
-    found, rests = np.empty((len(starts), dim, dim)), np.empty(len(starts))
+    dim = targets.shape[1]
+    size = np.sqrt(((targets * seen) ** 2).sum(axis=(1, 2)))
+    found, rests = np.empty_like(targets), np.empty(len(starts))
     m, going = np.array(starts), np.arange(len(starts))
     for taken in range(most + 1):
-        residual = seen * (m[:, :dim, dim:] - target)
-        norm = np.sqrt((residual**2).sum(axis=(1, 2)))
-        done = (norm < _ENOUGH * size) | (taken == most)
+        task = targets[going], seen[going]
+        norm = np.sqrt((_residual(m, *task) ** 2).sum(axis=(1, 2)))
+        done = (norm < _ENOUGH * size[going]) | (taken == most)
         if done.any():
             found[going[done]] = m[done, :dim, dim:]
-            rests[going[done]] = norm[done] / size
+            rests[going[done]] = norm[done] / size[going[done]]
             going, m, norm = going[~done], m[~done], norm[~done]
+            task = targets[going], seen[going]
         if not len(going):
             break
         rate = np.abs(m).sum(axis=2).max(axis=1) + norm
-        m = _advance(m, target, seen, (step / rate)[:, None, None])
+        m = _advance(m, *task, (step / rate)[:, None, None])
     return found, rests
 
 
+def _residual(m: Matrices, targets: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    dim = targets.shape[1]
+    return seen * (m[:, :dim, dim:] - targets)
+
+
 def _advance(
-    m: Matrices, target: np.ndarray, seen: np.ndarray, h: np.ndarray
+    m: Matrices, targets: np.ndarray, seen: np.ndarray, h: np.ndarray
 ) -> Matrices:
-    one = _velocity(m, target, seen)
-    two = _velocity(m + h / 2 * one, target, seen)
-    three = _velocity(m + h / 2 * two, target, seen)
-    four = _velocity(m + h * three, target, seen)
+    one = _velocity(m, targets, seen)
+    two = _velocity(m + h / 2 * one, targets, seen)
+    three = _velocity(m + h / 2 * two, targets, seen)
+    four = _velocity(m + h * three, targets, seen)
     return m + h / 6 * (one + 2 * two + 2 * three + four)
 
 
-def _velocity(m: Matrices, target: np.ndarray, seen: np.ndarray) -> Matrices:
-    dim = len(target)
-    residual = seen * (m[:, :dim, dim:] - target)
+def _velocity(m: Matrices, targets: np.ndarray, seen: np.ndarray) -> Matrices:
+    dim = targets.shape[1]
+    residual = _residual(m, targets, seen)
     moved = np.empty_like(m)  # S M, block by block
     moved[:, :dim] = residual @ m[:, dim:]
     moved[:, dim:] = residual.transpose(0, 2, 1) @ m[:, :dim]
