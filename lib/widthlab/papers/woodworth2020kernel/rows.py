@@ -7,22 +7,31 @@ from typing import Any
 
 import pandas as pd
 
-from widthlab.runs import Computed, sweep
+from widthlab.runs import Computed, Record, sweep
 
 
 def rows_of(specs: Iterable[Computed], **options: Any) -> pd.DataFrame:
-    """Run computations and join their rows, with their fields that are no tuples.
+    """Run computations and join their rows, as `joined` does.
 
     Args:
         specs: what to run.
         **options: as for `sweep`.
+    """
+    return joined(sweep(list(specs), **options))
+
+
+def joined(records: Iterable[Record]) -> pd.DataFrame:
+    """Join the rows of computations, with their fields that are no tuples.
+
+    Args:
+        records: of computations, at least one.
 
     Returns:
-        A table in the order of the computations; a column of the rows hides a field of
-        the same name.
+        A table in the order of the records; a column of the rows hides a field of the
+        same name.
     """
     parts = []
-    for record in sweep(list(specs), **options):
+    for record in records:
         table: Any = record.table
         fields = {
             name: value
