@@ -154,6 +154,10 @@ def _is_executed(value: Any) -> bool:
 
 
 def _source_text(value: Any) -> str | None:
+    # All that is run from strings has this name, and since 3.13 Python keeps the text
+    # of one of them, that of `python -c`: it need not be the one that is asked for.
+    if getattr(value, "co_filename", None) == "<string>":
+        return None
     try:
         return textwrap.dedent(inspect.getsource(value))
     except (OSError, TypeError):
