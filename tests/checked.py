@@ -50,9 +50,7 @@ def _is_without_arrays(function):
             eval(kind, function.__globals__) if isinstance(kind, str) else kind
             for kind in function.__annotations__.values()
         ]
-    except (
-        NameError
-    ):  # of a class that is still to be defined, or for type checkers only
+    except NameError:  # a class that is not there yet, or for static checkers only
         return False
     return not any(map(_is_of_arrays, kinds))
 
