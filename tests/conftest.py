@@ -1,19 +1,32 @@
 """What tests run under: checked array annotations, strict dtypes, no real store."""
 
 import os
+import shutil
 import tempfile
+from pathlib import Path
+
+# Compiled programs are kept, for the other workers, for the processes that tests start
+# and for the next run: a program is found by all that decides what it computes. There
+# is no bound, as the bounded kind breaks for good when a process is killed writing.
+PROGRAMS = Path(__file__).resolve().parents[1] / ".cache" / "xla-tests"
+PROGRAMS_BYTES = 2**30
 
 # Before anything imports matplotlib or JAX.
 os.environ["MPLBACKEND"] = "Agg"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ |= {
+    "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
+    "JAX_COMPILATION_CACHE_MAX_SIZE": "-1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
 _SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
 os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
 os.environ.pop("WIDTHLAB_CLAIMS", None)
 
-import jaxtyping  # noqa: E402
+import checked  # noqa: E402
 
 # From here on, importing a module of widthlab checks its annotations at run time.
-jaxtyping.install_import_hook("widthlab", "checked.checked")
+checked.install("widthlab")
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
@@ -65,6 +78,14 @@ def pytest_collection_finish():
     """
     left = {kind: [*one.own()] for kind, one in REGISTRIES.items() if one.own()}
     assert not left, f"registered at import; do it in the test: {left}"
+
+
+def pytest_sessionstart(session):
+    """Begin with no programs where the folder has grown too large."""
+    if hasattr(session.config, "workerinput") or not PROGRAMS.is_dir():
+        return
+    if sum(file.stat().st_size for file in PROGRAMS.iterdir()) > PROGRAMS_BYTES:
+        shutil.rmtree(PROGRAMS)
 
 
 def pytest_unconfigure():

@@ -40,7 +40,8 @@ CHAPTERS = read_chapters(ROOT) if any((ROOT / "chapters").glob("*.md")) else []
 ELSEWHERE = "/" + "home/ann/x.npy"
 
 # One claim, whose measured value and whose cell's waiting time the tests can change; it
-# leaves one record in the store, as a finished training run would.
+# leaves one record in the store, as a finished training run would. The library, which
+# takes seconds to import, comes last: some tests end before.
 CHAPTER = """\
 ---
 kernelspec:
@@ -54,8 +55,6 @@ kernelspec:
 ```{code-cell} ipython3
 import os, time
 from pathlib import Path
-from richregime.study import Study
-from widthlab.claims import Prediction, exact
 record = Path(os.environ["WIDTHLAB_STORE"]) / "ab" / "record.json"
 print("here" if Path("jupytext.toml").exists() else "elsewhere")
 ```
@@ -74,6 +73,8 @@ time.sleep(float(os.environ.get("SMALL_WAIT", "0")))
 ```
 
 ```{code-cell} ipython3
+from richregime.study import Study
+from widthlab.claims import Prediction, exact
 study = Study("01-small", key="small", paper="chen2025global")
 zero = Prediction("value", 0.0, within=0.1)
 measured = float(os.environ.get("SMALL_MEASURED", "0"))

@@ -23,19 +23,22 @@ from richregime.site.markdown import to_rest
 ROOT = Path(__file__).resolve().parents[1]
 
 BUILD = """
-import json, sys
+import gc, json, shutil, sys
 from io import StringIO
 import yaml
 from docutils import nodes
 from sphinx import addnodes
 from sphinx.application import Sphinx
 
+gc.disable()  # nothing of this dies young, and trees are large
 root, out = sys.argv[1:]
+source = f"{out}/source"  # the book's whole folder would be looked through for pages
+shutil.copytree(f"{root}/library", f"{source}/library")
 with open(f"{root}/_config.yml") as file:
     config = yaml.safe_load(file)["sphinx"]["config"]
 ours = ("autodoc", "napoleon", "python", "add_module", "toc_object", "nitpick")
 warned = StringIO()
-app = Sphinx(root, None, f"{out}/html", f"{out}/trees", "dummy", {
+app = Sphinx(source, None, f"{out}/html", f"{out}/trees", "dummy", {
     **{name: value for name, value in config.items() if name.startswith(ours)},
     "extensions": ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon",
                    "sphinx_argparse_cli", "richregime.site.reference"],
@@ -45,7 +48,7 @@ app = Sphinx(root, None, f"{out}/html", f"{out}/trees", "dummy", {
     # Pages that are not built here.
     "suppress_warnings": ["myst.xref_missing", "ref.doc", "toc.not_readable"],
 }, status=None, warning=warned)
-app.build(force_all=True)
+app.builder.read()  # and no more: trees are resolved below, one by one
 
 apart = (nodes.literal, nodes.literal_block, nodes.doctest_block, nodes.math,
          nodes.math_block, addnodes.desc_signature, nodes.strong, nodes.raw)

@@ -37,6 +37,20 @@ def book(tmp_path):
     return root
 
 
+@pytest.fixture(scope="module")
+def executed_once(tmp_path_factory):
+    root = make_book(tmp_path_factory.mktemp("executed") / "book")
+    (root / "requirements.lock").write_text("numpy==2.0\n")
+    commands.execute(root)
+    return root
+
+
+@pytest.fixture
+def executed(executed_once, tmp_path):
+    """A small book that was executed, to do anything with."""
+    return Path(shutil.copytree(executed_once, tmp_path / "executed"))
+
+
 def rows(text):
     """The cells of a Markdown table's body."""
     lines = [line for line in text.splitlines() if line.startswith("|")][2:]
@@ -110,15 +124,14 @@ def test_the_slowest_cells_of_the_book_come_first():
     assert seconds[0] == round(max(recorded))
 
 
-def test_cells_edited_since_are_not_listed(book):
-    commands.execute(book)
-    assert len(rows(tables.slowest(book))) == 3
-    path = small(book).notebook
+def test_cells_edited_since_are_not_listed(executed):
+    assert len(rows(tables.slowest(executed))) == 3
+    path = small(executed).notebook
     notebook = nbformat.read(path, as_version=4)
     _, cell, _ = code_cells(notebook)[0]
     notebook.cells.remove(cell)
     nbformat.write(notebook, path)
-    assert rows(tables.slowest(book)) == []
+    assert rows(tables.slowest(executed)) == []
 
 
 def test_measured_durations_add_up_and_missing_ones_are_said(book):
@@ -177,29 +190,28 @@ def test_no_number_of_the_page_is_written_by_hand():
     assert sorted(shown) == sorted(SECTIONS)
 
 
-def test_page_and_records_are_on_the_site(book, capsys):
-    commands.execute(book)
+def test_page_and_records_are_on_the_site(executed, capsys):
     for name in ("_config.yml", "references.bib"):
-        shutil.copy(ROOT / name, book)
-    shutil.copytree(ROOT / durations.BENCHMARKS, book / durations.BENCHMARKS)
-    (book / "assets").mkdir()
-    (book / "status.md").write_text(PAGE)
-    toc = book / "_toc.yml"
+        shutil.copy(ROOT / name, executed)
+    shutil.copytree(ROOT / durations.BENCHMARKS, executed / durations.BENCHMARKS)
+    (executed / "assets").mkdir()
+    (executed / "status.md").write_text(PAGE)
+    toc = executed / "_toc.yml"
     toc.write_text(toc.read_text() + "- file: status\n")
-    pages.html(book)
-    site = book / "_build" / "html"
+    pages.html(executed)
+    site = executed / "_build" / "html"
     page = (site / "status.html").read_text(encoding="utf-8")
     for name in (f"{NAME}.json", "record.schema.json"):
         assert f'href="records/{name}"' in page
         assert json.loads((site / "records" / name).read_text("utf-8"))
     found = json.loads((site / "records" / f"{NAME}.json").read_text("utf-8"))
     assert [claim["id"] for claim in found["claims"]] == ["small.C1"]
-    assert tables.day(read_executions(book)[NAME].date) in page
+    assert tables.day(read_executions(executed)[NAME].date) in page
 
     wrong = "{record}`this <09-none>`\n\n```{status} weather\n```\n"
-    (book / "status.md").write_text(f"# Status\n\n{wrong}")
+    (executed / "status.md").write_text(f"# Status\n\n{wrong}")
     with pytest.raises(BookError):
-        pages.html(book)
+        pages.html(executed)
     said = capsys.readouterr().out
     assert "no chapter is called '09-none'" in said
     assert "no status is called 'weather'" in said

@@ -60,9 +60,11 @@ def plain(text: str) -> str:
     >>> plain(r"{MLPs} by L{\'e}na{\"i}c")
     'MLPs by Lénaïc'
     """
+    from pybtex.backends.plaintext import Backend
     from pybtex.richtext import Text
 
-    return Text.from_latex(text).render_as("text")
+    # By its name, it would be looked for among all installed packages at every call.
+    return Text.from_latex(text).render(Backend())
 
 
 def describe(entry: Any) -> dict[str, Any]:
