@@ -29,7 +29,7 @@ from widthlab.probes import Outputs
 from widthlab.runs import Store
 
 RESULTS = ROOT / "results" / "limit.json"
-PARTICLES, IMAGES, STEPS = 8192, 16, 50
+PARTICLES, IMAGES, STEPS, NETWORKS = 8192, 16, 50, 3
 # Rates of one half, one input and target 1, two tanh layers: by Gauss-Hermite
 # quadrature of the field equations, 32 nodes.
 QUADRATURE = (0.345839, 0.535556)
@@ -42,8 +42,9 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, found
 
 
-def deviation(values: np.ndarray, limit_s: np.ndarray) -> float:
-    return float(np.sqrt(np.mean((values - limit_s) ** 2)))
+def root(values: np.ndarray) -> float:
+    """Return the root mean square, over steps and whatever else there is."""
+    return float(np.sqrt(np.mean(values**2)))
 
 
 # --- cost
@@ -56,7 +57,7 @@ def images(count: int = IMAGES, seed: int = 0) -> DataSpec:
 
 
 def cost(quick: bool) -> dict[str, Any]:
-    steps, particles, width = (10, 1024, 256) if quick else (STEPS, PARTICLES, 2048)
+    steps, particles, width = (10, 1024, 256) if quick else (STEPS, PARTICLES, 4096)
     spec = Experiment(
         data=images(),
         parametrization="mup",
@@ -71,28 +72,29 @@ def cost(quick: bool) -> dict[str, Any]:
     problem = limit.Problem.of(spec)
     Particles(attrs.evolve(problem, steps=1), particles).run()  # compiles
     repeats = [seconds(Particles(problem, particles, s).run) for s in range(5)]
-    rest = np.mean([found["outputs"] for _, found in repeats[1:]], axis=0)
-    off = deviation(repeats[0][1]["outputs"], rest) / 1.25**0.5  # of one repeat
+    whole = gathered(problem, [found for _, found in repeats])
     with scratch() as folder:
-        networks = [attrs.evolve(spec, seed=s) for s in range(5)]
+        networks = [attrs.evolve(spec, seed=s) for s in range(NETWORKS + 1)]
         sweep(networks[:1], Store(folder))  # compiles
         apart, records = seconds(lambda: sweep(networks[1:], Store(folder)))
     outputs = np.array([_outputs(r, steps) for r in records])
-    whole = gathered(problem, [found for _, found in repeats]).outputs.value
-    off_network = deviation(outputs, whole[None])
-    each, one = apart / 4, float(np.mean([t for t, _ in repeats]))
+    losses = np.array([r.series("loss") for r in records])
+    spread = np.std(whole.all_outputs, axis=0, ddof=1)
+    loss_spread = np.std(whole.losses, axis=0, ddof=1)
+    off, off_network = root(spread), root(outputs - whole.outputs.value)
+    each, one = apart / NETWORKS, float(np.mean([t for t, _ in repeats]))
     same = width * (off_network / off) ** 2
     return {
         "steps": steps,
         "particles": particles,
         "seconds": one,
         "off": off,
-        "loss_off": float(
-            np.std([f["loss"] for _, f in repeats], axis=0, ddof=1).max()
-        ),
+        "loss_off": root(loss_spread),
+        "loss_worst": float(loss_spread.max()),
         "width": width,
         "width_seconds": each,
         "width_off": off_network,
+        "width_loss_off": root(losses - whole.loss.value[:-1]),
         "same_width": same,
         "ratio": each * (same / width) ** 2 / one,
     }
