@@ -408,7 +408,7 @@ def test_images_are_learned_and_the_last_layer_alone_moves_nothing():
 
 def test_the_paper_tier_is_specified_and_its_cost_is_known():
     runs = setups.paper_tier()
-    short = [next(runs) for _ in range(4)]
+    short = [next(runs) for _ in range(6)]
     assert all((one.width, one.train) == (5000, 60_000) for one in short)
     assert {one.arms[0] for one in short} == {*nets.ARMS[:3]}
     # Forward, and back to the first layer; what is taken off goes forward too.
