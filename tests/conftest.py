@@ -34,6 +34,7 @@ checked.install("widthlab")
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import threadpoolctl  # noqa: E402
 from widthlab.registry import REGISTRIES  # noqa: E402
 
 # How long an example takes says more about the machine than about the code.
@@ -43,6 +44,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("untimed")
+
+# NumPy's threads wait for each other by spinning, while each worker of the tests has
+# about one core: with one thread, what multiplies matrices takes a quarter of the time.
+# Processes that tests start have as many threads as ever.
+threadpoolctl.threadpool_limits(1, user_api="blas")
 
 # A silent float64 or integer promotion inside the library is an error in tests.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -72,6 +78,17 @@ def as_users_do():
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     yield
     jax.config.update("jax_numpy_dtype_promotion", before)
+
+
+# Modules that take longest by themselves: begun last, they would leave a worker idle.
+LONG = ("scaling_check", "template", "executors", "kinds_of_runs", "plugins", "sweeps")
+LONG += ("scaling", "schedules", "scale", "book", "training", "regimes", "reference")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that take longest, the longest first."""
+    rank = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_collection_finish():
