@@ -81,7 +81,7 @@ def as_users_do():
 
 
 # Modules that take longest by themselves: begun last, they would leave a worker idle.
-LONG = ("scaling_check", "template", "executors", "kinds_of_runs", "plugins", "sweeps")
+LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "plugins", "sweeps")
 LONG += ("scaling", "schedules", "scale", "book", "training", "regimes", "reference")
 
 
