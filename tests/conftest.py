@@ -18,6 +18,9 @@ os.environ |= {
     "JAX_COMPILATION_CACHE_DIR": str(PROGRAMS),
     "JAX_COMPILATION_CACHE_MAX_SIZE": "-1",
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    # Programs that call the host are not kept, and equinox's checks in a flow call it.
+    # So it is in chapters (`richregime.start`); doctests run as equinox does by itself.
+    "EQX_ON_ERROR": "nan",
 }
 _SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
 os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
@@ -31,6 +34,7 @@ checked.install("widthlab")
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
+import threadpoolctl  # noqa: E402
 from widthlab.registry import REGISTRIES  # noqa: E402
 
 # How long an example takes says more about the machine than about the code.
@@ -40,6 +44,11 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("untimed")
+
+# NumPy's threads wait for each other by spinning, while each worker of the tests has
+# about one core: with one thread, what multiplies matrices takes a quarter of the time.
+# Processes that tests start have as many threads as ever.
+threadpoolctl.threadpool_limits(1, user_api="blas")
 
 # A silent float64 or integer promotion inside the library is an error in tests.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -69,6 +78,17 @@ def as_users_do():
     jax.config.update("jax_numpy_dtype_promotion", "standard")
     yield
     jax.config.update("jax_numpy_dtype_promotion", before)
+
+
+# Modules that take longest by themselves: begun last, they would leave a worker idle.
+LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "plugins", "sweeps")
+LONG += ("scaling", "schedules", "scale", "book", "training", "regimes", "reference")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the modules that take longest, the longest first."""
+    rank = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 def pytest_collection_finish():

@@ -88,10 +88,23 @@ def types() -> Result:
 
 def unit() -> Result:
     # Most of a test's time is compilation, on one core: two workers take little more
-    # than half the time. A module's tests stay together and share its programs.
+    # than half the time. A module's tests stay together and share its programs. The
+    # order is conftest.py's: by their numbers of tests, long modules would come last.
     workers = ("-n", "auto", "--maxprocesses=4", "--dist=loadscope")
     others = ("--ignore=tests/browser",)  # a stage of their own, after the site's
-    return tool("pytest", "-q", "tests", *others, *workers, "--durations=5")
+    options = (*workers, "--no-loadscope-reorder", "--durations=5")
+    return tool("pytest", "-q", "tests", *others, *options, env=with_bytecode())
+
+
+def with_bytecode() -> dict[str, str]:
+    """Keep bytecode, elsewhere where it must not lie beside the sources.
+
+    Tests start a hundred processes, each of which would compile the library anew.
+    """
+    env = dict(os.environ)
+    if env.pop("PYTHONDONTWRITEBYTECODE", None):
+        env.setdefault("PYTHONPYCACHEPREFIX", str(ROOT / ".cache" / "bytecode"))
+    return env
 
 
 def doctests() -> Result:

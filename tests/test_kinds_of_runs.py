@@ -365,11 +365,10 @@ import os, sys
 sys.path.insert(0, {tests!r})
 import test_kinds_of_runs as t
 from widthlab.runs import Store, solve
-solved = 0
-for seed in range(4):
-    solve([t.network(seed)], t.TIMES, observe=t.outputs, store=Store(sys.argv[1]))
-    print(seed, flush=True)
-    if seed == 1 and len(sys.argv) > 2:
+for number in range(4):  # of one program
+    one = t.network(0, scale=1 + number / 4)
+    solve([one], t.TIMES, observe=t.outputs, store=Store(sys.argv[1]))
+    if number == 1 and len(sys.argv) > 2:
         print("waiting", flush=True)
         import time; time.sleep(60)
 """

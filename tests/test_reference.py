@@ -49,6 +49,7 @@ app = Sphinx(source, None, f"{out}/html", f"{out}/trees", "dummy", {
     "suppress_warnings": ["myst.xref_missing", "ref.doc", "toc.not_readable"],
 }, status=None, warning=warned)
 app.builder.read()  # and no more: trees are resolved below, one by one
+app.env.check_consistency()
 
 apart = (nodes.literal, nodes.literal_block, nodes.doctest_block, nodes.math,
          nodes.math_block, addnodes.desc_signature, nodes.strong, nodes.raw)
