@@ -7,6 +7,7 @@ initial values and on its learning rate, and nothing else of the model changes.
 """
 
 from widthlab.scaling.check import CoordinateCheck, coordinate_check
+from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Sizes, StartingLaw, measure
@@ -17,6 +18,7 @@ from widthlab.scaling.transfers import Transfer, transfer
 
 __all__ = [
     "CoordinateCheck",
+    "Depth",
     "Fan",
     "Multiplier",
     "ParameterRow",

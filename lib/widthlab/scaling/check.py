@@ -10,6 +10,7 @@ import optax
 
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, Activity, ModelLoss, measure_activity
+from widthlab.scaling.cases import Roles
 from widthlab.scaling.errors import ScalingError, seeds_of
 from widthlab.scaling.judge import (
     Rules,
@@ -19,7 +20,7 @@ from widthlab.scaling.judge import (
     verdict_of,
 )
 from widthlab.scaling.laws import measure
-from widthlab.scaling.plans import Roles, plan
+from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of
 from widthlab.scaling.survey import Build
 

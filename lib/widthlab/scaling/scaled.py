@@ -11,10 +11,13 @@ import optax
 from flax import nnx
 
 from widthlab.parametrization import Parametrization
+from widthlab.scaling.blocks import BuildDeep, of_depth
+from widthlab.scaling.cases import Roles
+from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plans import Roles, ScalingPlan, plan
-from widthlab.scaling.rules import rule_of
+from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
+from widthlab.scaling.tables import show
 from widthlab.scaling.tied import Multiplier
 
 _STATES = {
@@ -109,7 +112,7 @@ class Scaled:
 
 
 def parametrize(
-    build: Build,
+    build: Build | BuildDeep,
     parametrization: str | Parametrization,
     *,
     width: Width,
@@ -118,6 +121,7 @@ def parametrize(
     rngs: nnx.Rngs,
     roles: Roles | None = None,
     tied: bool | None = None,
+    depth: Depth | None = None,
 ) -> Scaled:
     """Return a model of one's own under a parametrization.
 
@@ -136,6 +140,8 @@ def parametrize(
         roles: what parameters do that no rule covers, or for which it errs, by path.
         tied: whether an embedding is the read-out too; by default it is if the model's
             code calls `attend` and no other parameter reads out.
+        depth: how many blocks there are, and how their branches scale; `build` is
+            then called as `build(width, depth, rngs)`.
 
     Raises:
         ScalingError: a model that cannot be scaled, with what to write.
@@ -167,6 +173,7 @@ def parametrize(
         optimizer=optimizer,
         roles=roles,
         tied=tied,
+        depth=depth,
     )
     return Scaled(start(build, made, rngs), made)
 
@@ -193,11 +200,14 @@ class PlanNumbers(NamedTuple):
 
 
 def start(
-    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: PlanNumbers | None = None
+    build: Build | BuildDeep,
+    made: ScalingPlan,
+    rngs: nnx.Rngs,
+    numbers: PlanNumbers | None = None,
 ) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
     numbers = PlanNumbers.of(made) if numbers is None else numbers
-    model = build(made.width, rngs)
+    model = of_depth(build, made.depth and made.depth.now)(made.width, rngs)
     for path, variable in parameters(model):
         # Not even multiplied by one: at the base width nothing is touched.
         if path in numbers.init:
@@ -296,31 +306,4 @@ def _check_muon(made: ScalingPlan, state: Any) -> None:
         )
 
 
-def show(made: ScalingPlan) -> str:
-    """Return the table of a plan: a line a parameter."""
-    head = ("parameter", "shape", "grows", "role", "starts", "init ×", "lr ×", "from")
-    lines: list[tuple[str, ...]] = [head]
-    for row in made.rows:
-        shape = "×".join(map(str, row.tensor.shape)) or "scalar"
-        grows = ", ".join(
-            f"{axis}: {'·'.join(names)}"
-            for axis, names in enumerate(row.tensor.grows)
-            if names
-        )
-        known = (row.tensor.name, shape, grows or "-", row.role, str(row.law))
-        lines.append((*known, f"{row.init:.4g}", f"{row.lr:.4g}", row.why))
-    sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = [
-        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
-        for line in lines
-    ]
-    source = f"{made.optimizer}: {rule_of(made.optimizer).source}"
-    title = (
-        f"{made.parametrization.label} from width {made.base_width} to {made.width}"
-        f"; {source}"
-    )
-    factors = [f'Multiplier("{k}"): × {v:.4g}' for k, v in made.multipliers.items()]
-    return "\n".join([title, *texts, *factors])
-
-
-__all__ = ["Scaled", "parametrize", "scale_updates", "show", "start"]
+__all__ = ["Scaled", "parametrize", "scale_updates", "start"]
