@@ -78,7 +78,7 @@ def test_what_is_zero_or_no_number_at_one_width_alone_is_wrong(sound):
         frame.loc[
             (frame["width"] == 128) & (frame["module"] == "layers.1"), "value"
         ] = value
-        judged = judge(frame, sound.rules.signals, "mup", (), 0.15, tied=False)
+        judged = judge(frame, sound.rules)
         assert [j.name for j in judged if j.fails] == ["layers.1"]
 
 

@@ -7,6 +7,7 @@ initial values and on its learning rate, and nothing else of the model changes.
 """
 
 from widthlab.scaling.check import CoordinateCheck, coordinate_check
+from widthlab.scaling.depth_check import depth_check
 from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
@@ -29,6 +30,7 @@ __all__ = [
     "StartingLaw",
     "Transfer",
     "coordinate_check",
+    "depth_check",
     "measure",
     "parametrize",
     "plan",

@@ -21,11 +21,13 @@ class Blocks(NamedTuple):
     """Which parameters are inside blocks, and which end a branch.
 
     Attributes:
+        lists: how long each list of blocks is, by its path.
         first: path of each parameter in the first block of its list, by its own path.
         inside: paths of the parameters inside.
         ends: those of what ends a branch, among them.
     """
 
+    lists: Mapping[Path, int]
     first: Mapping[Path, Path]
     inside: frozenset[Path]
     ends: frozenset[Path]
@@ -78,7 +80,8 @@ def blocks_of(
     for path, pattern in here.items():
         begins.setdefault(pattern, path)
     first_of = {path: begins[pattern] for path, pattern in here.items()}
-    return Blocks(first_of, inside, frozenset().union(*chosen))
+    lengths = {path: _lengths(last)[path] for path in lists}
+    return Blocks(lengths, first_of, inside, frozenset().union(*chosen))
 
 
 def pattern_of(path: Path, lists: Collection[Path]) -> Path:

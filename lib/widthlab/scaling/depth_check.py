@@ -1,0 +1,223 @@
+r"""The coordinate check over depth: do signals and their changes scale as predicted?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import attrs
+import optax
+
+from widthlab.scaling.activity import ModelLoss
+from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, matches, of_depth
+from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
+from widthlab.scaling.depths import Depth, deep_starts
+from widthlab.scaling.errors import ScalingError, seeds_of
+from widthlab.scaling.judge import Expected, Rules
+from widthlab.scaling.laws import measure
+from widthlab.scaling.measured import Setting, measured
+from widthlab.scaling.plans import ScalingPlan, plan
+from widthlab.scaling.signals import Traced, signals_of, traced
+from widthlab.scaling.survey import Path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HALF, LAST = "half", "last"
+"""The block in the middle, and the last one: what they are called in a check."""
+
+
+def depth_check(
+    build: BuildDeep,
+    *,
+    ends: Sequence[str],
+    exponent: float = 1.0,
+    depths: Sequence[int],
+    width: int,
+    batch: Any,
+    loss: ModelLoss,
+    base_depth: int = 1,
+    optimizer: str = "adam",
+    tx: optax.GradientTransformation | None = None,
+    steps: int = 4,
+    seeds: int | Sequence[int] = 4,
+    control: bool = True,
+    undecided: Sequence[str] = ("scores",),
+    margin: float = MARGIN,
+    together: int = 8,
+) -> CoordinateCheck:
+    r"""Train a model at several depths for a few steps, and judge what blocks put out.
+
+    With $\alpha$ the exponent of the multiplier, these are the exponents of depth:
+
+    | of | start | change | what its own parameters change |
+    |---|---|---|---|
+    | the residual stream, all outside blocks | 0 | 0 | 0 |
+    | modules inside a branch | 0 | 0 | $\alpha - 1$ |
+    | what is added to the stream | $-\alpha$ | from $-1$ to $-\alpha$ | $-1$ |
+
+    What is added changes through its own branch's parameters, by order $L^{-1}$, and
+    through what reaches it, by order $L^{-\alpha}$: for $\alpha < 1$ the former may be
+    the larger part at any depth that is affordable, and $-\alpha$ is judged as a bound.
+    The third column tells the two rules apart: under $\alpha = 1/2$ a layer inside a
+    branch moves by ever less of its own, while what reaches it moves; under
+    $\alpha = 1$ it learns at any depth (Dey et al. 2025, who call the former lazy).
+
+    A list of blocks is looked at in two places, since a signal depends on how far
+    through the network it is: modules inside the middle block, and what the last one
+    returns. For $\alpha > 1/2$ the random sum of all branches at the start is of order
+    $L^{1/2 - \alpha}$ and so vanishes; the stream's start is then judged as bounded.
+
+    Args:
+        build: makes the model, `build(width, depth, rngs)`, its blocks in lists.
+        ends: as for `widthlab.scaling.Depth`.
+        exponent: as for `widthlab.scaling.Depth`.
+        depths: at least three, even ones.
+        width: of all models.
+        batch: what the loss takes, the same at each step.
+        loss: `loss(model, batch)`.
+        base_depth: where the model is the user's own. What was random at the start is
+            a part of order $(L_0 / L)^{1/2}$ for a base depth $L_0$ and $\alpha = 1$,
+            so that depths not far above it are not on the law yet.
+        optimizer: name of the update rule.
+        tx: the optimizer itself, with its rate; by default Adam with 0.003.
+        steps: of training, at least two.
+        seeds: how many models of each depth, or their seeds.
+        control: whether to train models without any rule for depth, which must fail.
+        undecided: outputs in whose name one of these words is are not judged.
+        margin: tolerance of a slope.
+        together: seeds that are trained at a time, as far as memory goes.
+
+    Raises:
+        ScalingError: the model cannot be scaled, or has no blocks in lists.
+    """
+    ascending = sorted({*depths})
+    if len(ascending) < 3 or steps < 2:
+        raise ScalingError(
+            f"depths are {[*depths]} and steps {steps}; a slope needs three depths, "
+            "and a read-out that starts at zero two steps"
+        )
+    numbers = seeds_of(seeds)
+    rule = Depth(ascending[0], base_depth, tuple(ends), exponent)
+    signals = signals_of(of_depth(build, ascending[0]), batch, loss, (width, 2 * width))
+    setting = Setting(
+        build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
+        numbers, together, silent(seen(signals)),
+    )  # fmt: skip
+    arms = (f"α = {exponent:g}", *(["no rule"] if control else []))
+    sizes, frames, expected = measure(of_depth(build, base_depth), width), [], ()
+    for now in ascending:
+        depth = attrs.evolve(rule, now=now)
+        blocks = blocks_of(build, width, now, base_depth, depth.ends)
+        made = plan(
+            build, "mup", width=width, base_width=width, optimizer=optimizer,
+            depth=depth, sizes=sizes, deep=deep_starts(build, width, depth, blocks),
+        )  # fmt: skip
+        places = _places(
+            traced(of_depth(build, now), batch, loss, width), depth, blocks
+        )
+        plans = [made, *([_plain(made)] if control else [])]
+        frame = measured(setting, arms, plans, [n for n in places if places[n].layer])
+        frames.append(_renamed(frame, places).assign(depth=now))
+        expected = _expected(places, exponent, undecided)
+    label = f"μP, α = {exponent:g}, {optimizer}, depths "
+    label += f"{', '.join(map(str, ascending))} over {base_depth}"
+    label += f", {len(numbers)} seeds, {steps} steps"
+    return judged(joined(frames), Rules(arms, expected, margin, "depth"), label)
+
+
+class _Place(NamedTuple):
+    """Where an output is.
+
+    Attributes:
+        name: what it is called at any depth.
+        kind: "outside", "inside" a branch, "added" to the stream, or "stream".
+        behind: whether a block runs before it.
+        layer: whether it has parameters of its own.
+    """
+
+    name: str
+    kind: str
+    behind: bool
+    layer: bool
+
+
+def _places(found: Traced, depth: Depth, blocks: Blocks) -> dict[str, _Place]:
+    """Return the outputs that are looked at, by their names at this depth."""
+    ends = [name for name in found.outputs if _is_end(name, depth)]
+    added = {found.outputs[name].value for name in ends}
+    places, behind = dict[str, _Place](), False
+    for name, output in found.outputs.items():
+        inside = any(_parts(name)[: len(path)] == path for path in blocks.lists)
+        if output.value in added and inside:
+            kind = "added"
+        elif any(end.startswith(f"{name}.") for end in ends):
+            kind = "stream" if inside else "outside"
+        else:
+            kind = "inside" if inside else "outside"
+        behind = behind or inside
+        called = _called(name, kind, blocks)
+        if called is not None:
+            layer = name in found.layers
+            places[name] = _Place(called, kind, behind, layer)
+    if not any(place.kind != "outside" for place in places.values()):
+        raise ScalingError(
+            "the model has no list of blocks, a module each, so that there is none to "
+            "look at. Layers that are stacked in one array are scaled as those in a "
+            "list are: check these"
+        )
+    return places
+
+
+def _is_end(name: str, depth: Depth) -> bool:
+    return any(matches(_parts(name), end.split(".")) for end in depth.ends)
+
+
+def _parts(name: str) -> Path:
+    return tuple(int(p) if p.isdigit() else p for p in name.split("."))
+
+
+def _called(name: str, kind: str, blocks: Blocks) -> str | None:
+    """Return the name of an output at any depth; None where it is not looked at."""
+    parts = _parts(name)
+    for i in range(1, len(parts)):
+        length = blocks.lists.get(parts[:i])
+        if length is None:
+            continue
+        whole = kind == "stream" and i == len(parts) - 1
+        wanted, word = (length - 1, LAST) if whole else (length // 2, HALF)
+        if parts[i] != wanted:
+            return None
+        return ".".join(map(str, (*parts[:i], word, *parts[i + 1 :])))
+    return name
+
+
+def _expected(
+    places: dict[str, _Place], exponent: float, undecided: Sequence[str]
+) -> tuple[Expected, ...]:
+    found = []
+    for place in places.values():
+        start = change = own = 0.0
+        if place.kind == "inside":
+            own = exponent - 1
+        elif place.kind == "added":
+            start, change, own = -exponent, -exponent, -1.0
+        # What is random in the stream vanishes if the multiplier is less than L^-1/2.
+        stream = place.kind in ("outside", "stream") and place.behind
+        at_most = ("start",) if stream and exponent > 0.5 else ()
+        if place.kind == "added" and exponent < 1:
+            at_most = ("change",)
+        decided = not any(word in place.name for word in undecided)
+        found.append(Expected(place.name, start, change, own, at_most, decided))
+    return tuple(found)
+
+
+def _plain(made: ScalingPlan) -> ScalingPlan:
+    """Return the plan of a model that is left as the user has it."""
+    rows = tuple(row._replace(init=1.0, lr=1.0) for row in made.rows)
+    return made._replace(rows=rows)
+
+
+def _renamed(frame: pd.DataFrame, places: dict[str, _Place]) -> pd.DataFrame:
+    kept = frame.loc[frame["module"].isin([*places])]
+    return kept.assign(module=[places[name].name for name in kept["module"]])
