@@ -8,7 +8,9 @@ import pytest
 from flax import nnx
 from scaling_models import Deep, DeepStack, deep
 from widthlab import scaling
+from widthlab.claims.check import Outcome
 from widthlab.scaling.blocks import of_depth
+from widthlab.scaling.depths import deepened
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import RULES
 from widthlab.scaling.tables import show
@@ -24,18 +26,16 @@ def depth(exponent=1.0, *, now=NOW, base=BASE, ends=ENDS):
 
 
 @pytest.fixture(scope="module")
-def sizes():
-    """Measured once: exponents and optimizers differ."""
-    at_base = of_depth(deep(), BASE)
-    return scaling.measure(at_base, WIDTH)
+def known():
+    """Looked at and measured once: exponents and optimizers differ."""
+    sizes = scaling.measure(of_depth(deep(), BASE), WIDTH)
+    return {"sizes": sizes, "deep": deepened(deep(), WIDTH, depth())}
 
 
-def plan(
-    build=None, optimizer="adam", exponent=1.0, width=WIDTH, sizes=None, **options
-):
+def plan(optimizer="adam", exponent=1.0, *, build=None, width=WIDTH, known=None, **at):
     return scaling.plan(
         build or deep(), "mup", width=width, base_width=WIDTH, optimizer=optimizer,
-        depth=depth(exponent, **options), sizes=sizes, deep=sizes and sizes.logs,
+        depth=depth(exponent, **at), **(known or {}),
     )  # fmt: skip
 
 
@@ -53,11 +53,11 @@ PAPERS = {
 
 
 @pytest.mark.parametrize(("exponent", "optimizer"), [*PAPERS])
-def test_factors_are_those_of_the_papers(exponent, optimizer, sizes):
+def test_factors_are_those_of_the_papers(exponent, optimizer, known):
     multiplier, rate = PAPERS[exponent, optimizer]
     # Absorbed, a rate is multiplied by the multiplier, under SGD by its square.
     ends = rate + multiplier * (2 if optimizer == "sgd" else 1)
-    for row in plan(None, optimizer, exponent, sizes=sizes).rows:
+    for row in plan(optimizer, exponent, known=known).rows:
         layer = row.tensor.path[-2]
         inside, end = row.tensor.path[0] == "blocks", layer == "down"
         want = S**ends if end else S**rate if inside else 1.0
@@ -76,27 +76,27 @@ def test_other_rules_are_as_their_updates_size(optimizer):
         assert found == known
 
 
-def test_a_relative_update_follows_the_size_that_was_absorbed(sizes):
-    rows = {r.tensor.name: r for r in plan(None, "adafactor", 0.5, sizes=sizes).rows}
+def test_a_relative_update_follows_the_size_that_was_absorbed(known):
+    rows = {r.tensor.name: r for r in plan("adafactor", 0.5, known=known).rows}
     kernels = [rows[f"blocks.2.{layer}.kernel"] for layer in ("up", "down")]
     assert [row.lr for row in kernels] == pytest.approx([S**-0.5] * 2)
 
 
-def test_width_and_depth_multiply(sizes):
-    wide = {row.tensor.name: row for row in plan(width=4 * WIDTH, sizes=sizes).rows}
+def test_width_and_depth_multiply(known):
+    wide = {row.tensor.name: row for row in plan(width=4 * WIDTH, known=known).rows}
     assert wide["blocks.3.up.kernel"].lr == pytest.approx(1 / 4)
     assert wide["blocks.3.down.kernel"].lr == pytest.approx(1 / 4 / S)
     assert wide["head.kernel"].lr == pytest.approx(1 / 4)
     assert wide["stem.kernel"].lr == 1.0
 
 
-def test_layers_in_one_array_have_the_same_factors(sizes):
+def test_layers_in_one_array_have_the_same_factors(known):
     single = {
         row.tensor.path[2:]: row
-        for row in plan(sizes=sizes).rows
+        for row in plan(known=known).rows
         if len(row.tensor.path) > 2
     }
-    made = plan(DeepStack, ends=("blocks.down",))
+    made = plan(build=DeepStack, ends=("blocks.down",))
     stacked = {
         row.tensor.path[1:]: row for row in made.rows if len(row.tensor.path) > 2
     }
@@ -109,7 +109,7 @@ def test_an_initialiser_that_knows_the_depth_is_measured_and_undone():
     def init(depth):  # that of GPT-2
         return nnx.initializers.normal(0.1 / (2 * depth) ** 0.5)
 
-    rows = {row.tensor.name: row for row in plan(deep(init=init)).rows}
+    rows = {row.tensor.name: row for row in plan(build=deep(init=init)).rows}
     assert rows["blocks.0.down.kernel"].init == S**-0.5
     assert rows["blocks.0.up.kernel"].init == 1.0
 
@@ -117,7 +117,7 @@ def test_an_initialiser_that_knows_the_depth_is_measured_and_undone():
 @pytest.mark.parametrize("build", [deep(), DeepStack], ids=["list", "stack"])
 def test_at_the_base_the_network_is_the_users_own(build):
     ends = ENDS if build is not DeepStack else ("blocks.down",)
-    made = plan(build, now=BASE, ends=ends)
+    made = plan(build=build, now=BASE, ends=ends)
     ours, own = (
         nnx.state(model, nnx.Param)
         for model in (
@@ -152,14 +152,13 @@ def trained(model, tx, steps=6):
     return np.stack(outputs)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-@pytest.mark.parametrize("exponent", [0.5, 1.0])
-def test_the_absorbed_multiplier_trains_as_the_one_in_front(optimizer, exponent, sizes):
+@pytest.mark.parametrize(("exponent", "optimizer"), [(1.0, "sgd"), (0.5, "adam")])
+def test_the_absorbed_multiplier_trains_as_the_one_in_front(optimizer, exponent, known):
     """With weight decay, too: by a share, it is the same for both."""
     with jax.enable_x64(True):
         multiplier, rate = (S**power for power in PAPERS[exponent, optimizer])
         tx = optax.sgd(0.2) if optimizer == "sgd" else optax.adam(0.02, eps=0.0)
-        made = plan(None, optimizer, exponent, sizes=sizes)
+        made = plan(optimizer, exponent, known=known)
         scaled = scaling.Scaled(scaling.start(deep(), made, nnx.Rngs(1)), made)
         found = trained(doubled(scaled.model), scaled.optimizer(tx, decay=0.01))
         front = Deep(WIDTH, NOW, nnx.Rngs(1), multiplier=multiplier)
@@ -192,9 +191,70 @@ def shrink(share):
     return optax.stateless(lambda u, p: jax.tree.map(lambda a, b: a - share * b, u, p))
 
 
-def test_the_table_says_how_deep(sizes):
-    title = show(plan(sizes=sizes)).splitlines()[0]
+def test_the_table_says_how_deep(known):
+    title = show(plan(known=known)).splitlines()[0]
     assert title.endswith("from depth 1 to 4, branches × 0.25")
+
+
+# The check
+
+
+def of_classes(model, batch):
+    logits = model(batch[0])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    x, y = (jax.random.key(seed) for seed in (0, 1))
+    return jax.random.normal(x, (16, 8)), jax.random.randint(y, (16,), 0, 3)
+
+
+def check(build, batch, **options):
+    options = {"depths": (2, 4, 8), "seeds": 4, "control": False, **options}
+    return scaling.depth_check(
+        build, ends=ENDS, width=32, batch=batch, loss=of_classes, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def complete(vectors):
+    return check(deep(), vectors, control=True)
+
+
+def test_a_sound_model_is_not_accused_and_one_without_a_rule_is(complete):
+    assert complete.wrong is None and complete.outcome is not Outcome.FAIL
+    failed = {j.name for j in complete.control if j.fails}
+    assert {"blocks.half.up", "blocks.half.down", "norm"} <= failed
+    assert "blocks.half" in failed and "stem" not in failed
+    assert "depths 2, 4, 8 over 1" in str(complete)
+    assert complete.figure().axes[-2].get_xlabel() in ("depth", "")
+    assert {*complete.of((0, 1, 2)).frame["seed"]} == {0, 1, 2}
+
+
+def test_depth_mup_is_lazy_inside_a_branch_and_completep_is_not(complete, vectors):
+    # At depth 1 nothing reaches the block in the middle: its own change is what counts.
+    found = check(deep(), vectors, exponent=0.5, depths=(1, 2, 4))
+    for result, exponent in ((found, -0.5), (complete, 0.0)):
+        up = next(j for j in result.judgements if j.name == "blocks.half.up")
+        assert up.own.predicted == exponent and up.own.outcome() is Outcome.PASS
+        assert up.change.predicted == 0.0
+
+
+def test_a_norm_behind_a_branch_undoes_the_multiplier_and_is_found(vectors):
+    found = check(deep(behind=True), vectors, depths=(1, 2, 4))
+    assert found.outcome is Outcome.FAIL
+    assert found.wrong.startswith(("behind", "norm", "blocks.half"))
+
+
+def test_a_check_that_cannot_tell_is_refused(vectors):
+    with pytest.raises(scaling.ScalingError, match="three depths"):
+        check(deep(), vectors, depths=(2, 4))
+    with pytest.raises(scaling.ScalingError, match="no list of blocks"):
+        scaling.depth_check(
+            DeepStack, ends=("blocks.down",), depths=(1, 2, 4), width=16,
+            batch=vectors, loss=of_classes,
+        )  # fmt: skip
 
 
 # What is refused
@@ -253,7 +313,7 @@ BAD = {
 def test_what_cannot_be_scaled_is_an_error_that_says_why(case):
     build, options, match = BAD[case]
     with pytest.raises(scaling.ScalingError, match=match):
-        plan(build, **options)
+        plan(build=build, **options)
 
 
 def test_an_adapter_cannot_absorb():
@@ -265,7 +325,7 @@ def test_an_adapter_cannot_absorb():
         return model
 
     with pytest.raises(scaling.ScalingError, match="not linear in all of them"):
-        plan(build, ends=LINEAR)
+        plan(build=build, ends=LINEAR)
 
 
 def test_depth_is_for_mup_alone():

@@ -23,12 +23,14 @@ class Blocks(NamedTuple):
     Attributes:
         lists: how long each list of blocks is, by its path.
         first: path of each parameter in the first block of its list, by its own path.
+        shapes: of all parameters, at the width at which was looked.
         inside: paths of the parameters inside.
         ends: those of what ends a branch, among them.
     """
 
     lists: Mapping[Path, int]
     first: Mapping[Path, Path]
+    shapes: Shapes
     inside: frozenset[Path]
     ends: frozenset[Path]
 
@@ -56,7 +58,8 @@ def blocks_of(
             inside a block.
     """
     depths = [base * by for by in MULTIPLES]
-    found = [_evaluated(build, width, at) for at in depths]
+    looked = {at: _evaluated(build, width, at) for at in {*depths, now}}
+    found = [looked[at] for at in depths]
     lists = _growing_lists(found, depths)
     first = _patterns(found[0], lists)
     grown = {pattern for pattern in first if None in pattern}
@@ -70,7 +73,7 @@ def blocks_of(
             f"{depths[0]} and at {depths[-1]} all are the same; use the argument "
             "`depth` for the number of blocks"
         )
-    last = _evaluated(build, width, now)
+    last = looked[now]
     here = {path: pattern_of(path, lists) for path in last}
     _alike(here.values(), first, now, base)
     _follows(last, lists, _lengths(found[0]), now, base)
@@ -81,7 +84,7 @@ def blocks_of(
         begins.setdefault(pattern, path)
     first_of = {path: begins[pattern] for path, pattern in here.items()}
     lengths = {path: _lengths(last)[path] for path in lists}
-    return Blocks(lengths, first_of, inside, frozenset().union(*chosen))
+    return Blocks(lengths, first_of, last, inside, frozenset().union(*chosen))
 
 
 def pattern_of(path: Path, lists: Collection[Path]) -> Path:

@@ -9,9 +9,9 @@ import attrs
 import optax
 
 from widthlab.scaling.activity import ModelLoss
-from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, matches, of_depth
+from widthlab.scaling.blocks import Blocks, BuildDeep, matches, of_depth
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
-from widthlab.scaling.depths import Depth, deep_starts
+from widthlab.scaling.depths import Depth, deepened
 from widthlab.scaling.errors import ScalingError, seeds_of
 from widthlab.scaling.judge import Expected, Rules
 from widthlab.scaling.laws import measure
@@ -108,14 +108,13 @@ def depth_check(
     sizes, frames, expected = measure(of_depth(build, base_depth), width), [], ()
     for now in ascending:
         depth = attrs.evolve(rule, now=now)
-        blocks = blocks_of(build, width, now, base_depth, depth.ends)
+        deep = deepened(build, width, depth)
         made = plan(
             build, "mup", width=width, base_width=width, optimizer=optimizer,
-            depth=depth, sizes=sizes, deep=deep_starts(build, width, depth, blocks),
+            depth=depth, sizes=sizes, deep=deep,
         )  # fmt: skip
-        places = _places(
-            traced(of_depth(build, now), batch, loss, width), depth, blocks
-        )
+        found = traced(of_depth(build, now), batch, loss, width)
+        places = _places(found, depth, deep.blocks)
         plans = [made, *([_plain(made)] if control else [])]
         frame = measured(setting, arms, plans, [n for n in places if places[n].layer])
         frames.append(_renamed(frame, places).assign(depth=now))

@@ -44,7 +44,7 @@ import attrs
 import numpy as np
 
 from widthlab.fields import count, number, several, text
-from widthlab.scaling.blocks import Blocks, BuildDeep, of_depth
+from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, of_depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.laws import law_of, log_sizes
 from widthlab.scaling.rules import UpdateRule
@@ -118,7 +118,7 @@ Logs = dict[Path, np.ndarray]
 
 
 def depth_factors(
-    blocks: Blocks, depth: Depth, rule: UpdateRule, base: Logs, deep: Logs
+    deep: Deepened, depth: Depth, rule: UpdateRule, base: Logs
 ) -> DepthFactors:
     """Return what depth does to each parameter.
 
@@ -127,30 +127,45 @@ def depth_factors(
     block, and are undone.
 
     Args:
-        blocks: which parameters are inside blocks.
+        deep: what was found at this depth.
         depth: the depths and the rule.
         rule: what an update is like.
         base: how large parameters start at the base depth.
-        deep: those of the first block, and outside blocks, now.
     """
     if depth.now == depth.base:
         return DepthFactors({}, {})
-    init = dict[Path, float]()
+    blocks, init = deep.blocks, dict[Path, float]()
     for path, first in blocks.first.items():
-        own = _ratio(base[first], deep[first], depth.ratio)
+        own = _ratio(base[first], deep.starts[first], depth.ratio)
         init[path] = (depth.multiplier if path in blocks.ends else 1.0) / own
     rates = {p: depth.rate(rule, end=p in blocks.ends) for p in blocks.inside}
     return DepthFactors(init, rates)
 
 
-def deep_starts(
-    build: Build | BuildDeep, width: Width, depth: Depth, blocks: Blocks
-) -> Logs:
-    """Return how large parameters start at this depth, of blocks those of the first."""
+class Deepened(NamedTuple):
+    """What was found of a model at a depth, whatever the optimizer.
+
+    Attributes:
+        blocks: which parameters are inside blocks.
+        starts: how large parameters start, of blocks those of the first.
+    """
+
+    blocks: Blocks
+    starts: Logs
+
+
+def deepened(build: Build | BuildDeep, width: Width, depth: Depth) -> Deepened:
+    """Look at a model's depth, at its base width.
+
+    Raises:
+        ScalingError: nothing grows with depth, or not proportionally, or `ends` name
+            no layer inside a block.
+    """
+    blocks = blocks_of(build, width, depth.now, depth.base, depth.ends)
     if depth.now == depth.base:
-        return {}
+        return Deepened(blocks, {})
     chosen = [*dict.fromkeys(blocks.first.values())]
-    return log_sizes(of_depth(build, depth.now), width, paths=chosen)
+    return Deepened(blocks, log_sizes(of_depth(build, depth.now), width, paths=chosen))
 
 
 def _ratio(base: np.ndarray, deep: np.ndarray, by: float) -> float:

@@ -9,19 +9,27 @@ from flax import nnx
 
 from widthlab.parametrization import Parametrization, Role, get
 from widthlab.scaling import rules
-from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, of_depth
+from widthlab.scaling.blocks import BuildDeep, of_depth
 from widthlab.scaling.cases import FIXED, Roles, case, declared, fan_by_layer
 from widthlab.scaling.depths import (
+    Deepened,
     Depth,
     DepthFactors,
-    Logs,
-    deep_starts,
+    deepened,
     depth_factors,
 )
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Sizes, StartingLaw, laws, measure
-from widthlab.scaling.survey import Build, Parameter, Path, Width, abstract, survey
+from widthlab.scaling.survey import (
+    Build,
+    Parameter,
+    Path,
+    Width,
+    abstract,
+    shapes,
+    survey,
+)
 from widthlab.scaling.tied import multipliers, unsaid
 
 
@@ -92,24 +100,24 @@ def plan(
     tied: bool | None = None,
     depth: Depth | None = None,
     sizes: Sizes | None = None,
-    deep: Logs | None = None,
+    deep: Deepened | None = None,
 ) -> ScalingPlan:
     """Return what scaling a model from its base width does to each parameter.
 
     Arguments and errors are those of `widthlab.scaling.parametrize`; `sizes` are what
-    was measured at this base width (and base depth), and `deep` at this depth, where
-    they are known already.
+    was measured at this base width (and base depth), and `deep` is what was found at
+    this depth, where they are known already.
     """
     table = parametrization
     if isinstance(table, str):
         table = get(table)
     rule = rules.rule_of(optimizer)
     _sizes(width, base_width)
-    blocks = None if depth is None else _blocks(build, table, base_width, depth)
+    if depth is not None and deep is None:
+        deep = _looked(build, table, base_width, depth)
     at_base = of_depth(build, depth and depth.base)
-    here = of_depth(build, depth and depth.now)
-    tensors = survey(here, width, base_width)
-    model = abstract(here, base_width)
+    tensors = survey(at_base, width, base_width)
+    model = abstract(at_base, base_width)
     said = declared(tensors, roles or {})
     cases = [case(tensor, said.get(tensor.name)) for tensor in tensors]
     rules.usable(table, rule, any(role == Role.HIDDEN for role, _ in cases))
@@ -120,41 +128,63 @@ def plan(
     if not (reads_out or factors or known):
         unsaid(tensors)
     sizes = measure(at_base, base_width) if sizes is None else sizes
-    # Initialisers are asked at the base depth, in the first block.
-    first = survey(at_base, width, base_width) if blocks else tensors
-    own = laws(at_base, first, sizes, width, base_width)
-    extra = DepthFactors({}, {})
-    if depth is not None and blocks is not None:
-        own = {path: own[begin] for path, begin in blocks.first.items()}
-        starts = deep_starts(build, base_width, depth, blocks) if deep is None else deep
-        extra = depth_factors(blocks, depth, rule, sizes.logs, starts)
+    starts = laws(at_base, tensors, sizes, width, base_width)
     scores = _scores(model, tensors, table)
     rows = [
-        _deepened(_row(table, rule, t, role, fan, own[t.path], scores), extra)
-        for t, (role, fan) in zip(tensors, cases, strict=True)
+        _row(table, rule, tensor, role, fan, starts[tensor.path], scores)
+        for tensor, (role, fan) in zip(tensors, cases, strict=True)
     ]
+    if depth is not None and deep is not None:
+        extra = depth_factors(deep, depth, rule, sizes.logs)
+        rows = _deep_rows(rows, deep, extra)
+        _as_deep(rows, of_depth(build, depth.now), width, depth)
     return ScalingPlan(table, optimizer, width, base_width, tuple(rows), factors, depth)
 
 
-def _blocks(
+def _looked(
     build: Build | BuildDeep, table: Parametrization, base_width: Width, depth: Depth
-) -> Blocks:
+) -> Deepened:
     if table.name != "mup":
         raise ScalingError(
             f"how depth scales is known for 'mup' alone, and not for {table.name!r}: "
             "leave depth out, and let build make models of one depth"
         )
-    return blocks_of(build, base_width, depth.now, depth.base, depth.ends)
+    return deepened(build, base_width, depth)
 
 
-def _deepened(row: ParameterRow, deeper: DepthFactors) -> ParameterRow:
-    """Return what depth makes of a row."""
-    path = row.tensor.path
-    init, lr = deeper.init.get(path, 1.0), deeper.lr.get(path, 1.0)
-    if init == lr == 1.0:
-        return row
-    why = f"{row.why}; depth"
-    return row._replace(init=row.init * init, lr=row.lr * lr, why=why)
+def _deep_rows(
+    rows: list[ParameterRow], deep: Deepened, extra: DepthFactors
+) -> list[ParameterRow]:
+    """Return a row for each parameter of the deep model: that of the first block."""
+    known, found = {row.tensor.path: row for row in rows}, []
+    for path, begin in deep.blocks.first.items():
+        row, here = known[begin], deep.blocks.shapes[path]
+        old = row.tensor
+        # A stack of layers has an axis as long as the model is deep.
+        shape = tuple(
+            wide * now // base if base else wide
+            for wide, now, base in zip(old.shape, here, old.base, strict=True)
+        )
+        tensor = old._replace(path=path, base=here, shape=shape)
+        init, lr = extra.init.get(path, 1.0), extra.lr.get(path, 1.0)
+        why = row.why if init == lr == 1.0 else f"{row.why}; depth"
+        found.append(
+            row._replace(tensor=tensor, init=row.init * init, lr=row.lr * lr, why=why)
+        )
+    return found
+
+
+def _as_deep(rows: list[ParameterRow], here: Build, width: Width, depth: Depth) -> None:
+    """Refuse a model that is another where both width and depth are other ones."""
+    wanted = {row.tensor.path: row.tensor.shape for row in rows}
+    found = shapes(abstract(here, width))
+    odd = [path for path in {**wanted, **found} if wanted.get(path) != found.get(path)]
+    if odd:
+        raise ScalingError(
+            f"at width {width} and depth {depth.now} {'.'.join(map(str, odd[0]))!r} "
+            f"has shape {found.get(odd[0])}, where what width and depth do each alone "
+            f"promises {wanted.get(odd[0])}"
+        )
 
 
 def _sizes(width: Width, base_width: Width) -> None:
