@@ -20,7 +20,6 @@ from typing import Any
 
 import attrs
 import jax
-import jax.numpy as jnp
 import optax
 import pandas as pd
 from common import ROOT, commit, write_json
