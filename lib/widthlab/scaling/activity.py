@@ -70,8 +70,7 @@ def measure_activity(
         batch: what the loss takes.
         loss: `loss(model, batch)`.
         steps: of training.
-        keys: one a model.
-        together: keys that are trained at a time.
+        keys: one a model, of which as many as `together` says are trained at a time.
         read_outs: layers that start at zero for training.
         layers: of which the own change is asked for.
 
@@ -134,8 +133,7 @@ def own_change(
 ) -> Program:
     """Return what moves a layer's parameters alone, and sees how far its output goes.
 
-    It takes where training began, where it came to, what layers put out there, and the
-    layer's place among `layers`.
+    It takes begin and end of training, what layers put out first, and a layer's place.
     """
     places = {name: place for place, name in enumerate(layers)}
     paths = [row.tensor.path for row in made.rows]
