@@ -54,8 +54,7 @@ def measure_activity(
 ) -> Activity:
     """Train models of one width, one for each plan and key; return what they do.
 
-    Plans and keys are vectorised in one program, a step that puts out what each module
-    does, too. It runs once with the model as it starts, then through training with a
+    Plans and keys are vectorised in one program, a step that puts out all. It runs once with the model as it starts, then through training with a
     silent read-out, and once more. Steps are no loop inside a program: XLA's gradients
     of convolutions are ten times slower there.
 
@@ -70,7 +69,8 @@ def measure_activity(
         batch: what the loss takes.
         loss: `loss(model, batch)`.
         steps: of training.
-        keys: one a model, of which as many as `together` says are trained at a time.
+        keys: one a model.
+        together: how many of them are trained at a time.
         read_outs: layers that start at zero for training.
         layers: of which the own change is asked for.
 
