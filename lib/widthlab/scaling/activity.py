@@ -54,9 +54,9 @@ def measure_activity(
 ) -> Activity:
     """Train models of one width, one for each plan and key; return what they do.
 
-    Plans and keys are vectorised in one program, a step that puts out all. It runs once with the model as it starts, then through training with a
-    silent read-out, and once more. Steps are no loop inside a program: XLA's gradients
-    of convolutions are ten times slower there.
+    Plans and keys are vectorised in one program, a step that puts out all. It runs once
+    with the model as it starts, then through training with a silent read-out, and once
+    more. Steps are no loop: XLA's gradients of convolutions are ten times slower there.
 
     What a layer's own parameters change is seen with those that it has after training
     in a model that has the first ones otherwise, so that its input is that of the
