@@ -1,5 +1,8 @@
 """The coordinate check: sound models pass, broken ones are found; and transfer."""
 
+import functools
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +15,11 @@ from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.judge import judge, verdict_of
+from widthlab.scaling.laws import measure
 from widthlab.scaling.transfers import TrainedWidth
 
 WIDTHS = (32, 64, 128)
+MLP = perceptron()
 pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
@@ -26,6 +31,16 @@ def of_classes(model, batch):
 def of_tokens(model, batch):
     logits = model(batch[:, :-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured_once():
+    """Of one function that makes models, initialisers are the same in every check."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sys.modules["widthlab.scaling.check"], "measure", functools.cache(measure)
+        )
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +61,7 @@ def check(build, batch, loss=of_classes, **options):
 
 @pytest.fixture(scope="module")
 def sound(vectors):
-    return check(perceptron(), vectors, control="sp")
+    return check(MLP, vectors, control="sp")
 
 
 def test_a_sound_model_passes_and_the_control_fails(sound):
@@ -91,7 +106,7 @@ def test_its_figure_has_a_panel_for_each_innermost_module(sound):
 @pytest.mark.parametrize(
     ("build", "roles", "wrong"),
     [
-        (perceptron(), {"layers.1.kernel": "fixed"}, "layers.1"),
+        (MLP, {"layers.1.kernel": "fixed"}, "layers.1"),
         (perceptron(depth=1), {"layers.1.kernel": "fixed"}, "layers.1"),
         (perceptron(depth=3, middle=24), None, "layers.1"),
     ],

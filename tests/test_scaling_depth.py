@@ -6,13 +6,15 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from scaling_models import Deep, DeepStack, deep
+from scaling_models import Deep, DeepStack, Transformer, deep
 from widthlab import scaling
 from widthlab.claims.check import Outcome
-from widthlab.scaling.blocks import of_depth
+from widthlab.scaling.blocks import blocks_of, of_depth
 from widthlab.scaling.depths import deepened
+from widthlab.scaling.places import places_of
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import RULES
+from widthlab.scaling.signals import traced
 from widthlab.scaling.tables import show
 
 BASE, NOW, WIDTH = 1, 4, 16
@@ -211,7 +213,7 @@ def vectors():
 
 
 def check(build, batch, **options):
-    options = {"depths": (2, 4, 8), "seeds": 4, "control": False, **options}
+    options = {"depths": (2, 4, 6), "seeds": 4, "control": False, **options}
     return scaling.depth_check(
         build, ends=ENDS, width=32, batch=batch, loss=of_classes, **options
     )
@@ -227,14 +229,14 @@ def test_a_sound_model_is_not_accused_and_one_without_a_rule_is(complete):
     failed = {j.name for j in complete.control if j.fails}
     assert {"blocks.half.up", "blocks.half.down", "norm"} <= failed
     assert "blocks.half" in failed and "stem" not in failed
-    assert "depths 2, 4, 8 over 1" in str(complete)
+    assert "depths 2, 4, 6 over 1" in str(complete)
     assert complete.figure().axes[-2].get_xlabel() in ("depth", "")
     assert {*complete.of((0, 1, 2)).frame["seed"]} == {0, 1, 2}
 
 
 def test_depth_mup_is_lazy_inside_a_branch_and_completep_is_not(complete, vectors):
     # At depth 1 nothing reaches the block in the middle: its own change is what counts.
-    found = check(deep(), vectors, exponent=0.5, depths=(1, 2, 4))
+    found = check(deep(), vectors, exponent=0.5, depths=(1, 2, 3))
     for result, exponent in ((found, -0.5), (complete, 0.0)):
         up = next(j for j in result.judgements if j.name == "blocks.half.up")
         assert up.own.predicted == exponent and up.own.outcome() is Outcome.PASS
@@ -242,9 +244,38 @@ def test_depth_mup_is_lazy_inside_a_branch_and_completep_is_not(complete, vector
 
 
 def test_a_norm_behind_a_branch_undoes_the_multiplier_and_is_found(vectors):
-    found = check(deep(behind=True), vectors, depths=(1, 2, 4))
+    found = check(deep(behind=True), vectors, depths=(1, 2, 3))
     assert found.outcome is Outcome.FAIL
     assert found.wrong.startswith(("behind", "norm", "blocks.half"))
+
+
+def test_half_way_may_be_between_two_blocks():
+    """The second branch of a block is later than the first, by half a block."""
+
+    def build(width, depth, rngs):
+        return Transformer(width, rngs, layers=depth)
+
+    ends = ("blocks.*.attention.out", "blocks.*.down")
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    blocks = blocks_of(build, 16, 4, 1, ends)
+    found = traced(of_depth(build, 4), (tokens, tokens), of_classes, 16)
+    places = places_of(found, ends, blocks)
+    for layer, weights in (
+        ("norm1", {2: 1.0}),
+        ("attention.query", {2: 1.0}),
+        ("attention", {2: 1.0}),
+        ("attention.out", {2: 1.0}),
+        ("norm2", {1: 0.5, 2: 0.5}),
+        ("up", {1: 0.5, 2: 0.5}),
+        ("down", {1: 0.5, 2: 0.5}),
+    ):
+        here = {n: p for n, p in places.items() if p.name == f"blocks.half.{layer}"}
+        assert {int(n.split(".")[1]): p.weight for n, p in here.items()} == weights
+    kinds = {place.name: place.kind for place in places.values()}
+    assert kinds["blocks.half.attention"] == kinds["blocks.half.down"] == "added"
+    assert kinds["blocks.half.up"] == "inside" and kinds["blocks.last"] == "stream"
+    assert kinds["embed"] == kinds["head"] == "outside"
+    assert "blocks.3" in places and "blocks.2" not in places
 
 
 def test_a_check_that_cannot_tell_is_refused(vectors):

@@ -3,28 +3,22 @@ r"""The coordinate check over depth: do signals and their changes scale as predi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import attrs
 import optax
 
 from widthlab.scaling.activity import ModelLoss
-from widthlab.scaling.blocks import Blocks, BuildDeep, matches, of_depth
+from widthlab.scaling.blocks import BuildDeep, of_depth
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
 from widthlab.scaling.depths import Depth, deepened
 from widthlab.scaling.errors import ScalingError, seeds_of
-from widthlab.scaling.judge import Expected, Rules
+from widthlab.scaling.judge import Rules
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
+from widthlab.scaling.places import expected_of, places_of, renamed
 from widthlab.scaling.plans import ScalingPlan, plan
-from widthlab.scaling.signals import Traced, signals_of, traced
-from widthlab.scaling.survey import Path
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-HALF, LAST = "half", "last"
-"""The block in the middle, and the last one: what they are called in a check."""
+from widthlab.scaling.signals import signals_of, traced
 
 
 def depth_check(
@@ -64,21 +58,23 @@ def depth_check(
     $\alpha = 1$ it learns at any depth (Dey et al. 2025, who call the former lazy).
 
     A list of blocks is looked at in two places, since a signal depends on how far
-    through the network it is: modules inside the middle block, and what the last one
-    returns. For $\alpha > 1/2$ the random sum of all branches at the start is of order
-    $L^{1/2 - \alpha}$ and so vanishes; the stream's start is then judged as bounded.
+    through the network it is: modules inside half way, between two blocks if it has to
+    be, and what the last one returns. For $\alpha > 1/2$ the random sum of all branches
+    at the start is of order $L^{1/2 - \alpha}$ and so vanishes; the stream's start is
+    then judged as bounded.
 
     Args:
         build: makes the model, `build(width, depth, rngs)`, its blocks in lists.
         ends: as for `widthlab.scaling.Depth`.
         exponent: as for `widthlab.scaling.Depth`.
-        depths: at least three, even ones.
+        depths: at least three.
         width: of all models.
         batch: what the loss takes, the same at each step.
         loss: `loss(model, batch)`.
         base_depth: where the model is the user's own. What was random at the start is
-            a part of order $(L_0 / L)^{1/2}$ for a base depth $L_0$ and $\alpha = 1$,
-            so that depths not far above it are not on the law yet.
+            a part of order $L_0 / L^{1/2}$ for a base depth $L_0$ and $\alpha = 1$,
+            beside what enters the stream in front of the blocks: depths at which that
+            is not small are not on the law yet, and a sound model may be accused.
         optimizer: name of the update rule.
         tx: the optimizer itself, with its rate; by default Adam with 0.003.
         steps: of training, at least two.
@@ -114,109 +110,18 @@ def depth_check(
             depth=depth, sizes=sizes, deep=deep,
         )  # fmt: skip
         found = traced(of_depth(build, now), batch, loss, width)
-        places = _places(found, depth, deep.blocks)
+        places = places_of(found, depth.ends, deep.blocks)
         plans = [made, *([_plain(made)] if control else [])]
         frame = measured(setting, arms, plans, [n for n in places if places[n].layer])
-        frames.append(_renamed(frame, places).assign(depth=now))
-        expected = _expected(places, exponent, undecided)
+        frames.append(renamed(frame, places).assign(depth=now))
+        expected = expected_of(places, exponent, undecided)
     label = f"μP, α = {exponent:g}, {optimizer}, depths "
     label += f"{', '.join(map(str, ascending))} over {base_depth}"
     label += f", {len(numbers)} seeds, {steps} steps"
     return judged(joined(frames), Rules(arms, expected, margin, "depth"), label)
 
 
-class _Place(NamedTuple):
-    """Where an output is.
-
-    Attributes:
-        name: what it is called at any depth.
-        kind: "outside", "inside" a branch, "added" to the stream, or "stream".
-        behind: whether a block runs before it.
-        layer: whether it has parameters of its own.
-    """
-
-    name: str
-    kind: str
-    behind: bool
-    layer: bool
-
-
-def _places(found: Traced, depth: Depth, blocks: Blocks) -> dict[str, _Place]:
-    """Return the outputs that are looked at, by their names at this depth."""
-    ends = [name for name in found.outputs if _is_end(name, depth)]
-    added = {found.outputs[name].value for name in ends}
-    places, behind = dict[str, _Place](), False
-    for name, output in found.outputs.items():
-        inside = any(_parts(name)[: len(path)] == path for path in blocks.lists)
-        if output.value in added and inside:
-            kind = "added"
-        elif any(end.startswith(f"{name}.") for end in ends):
-            kind = "stream" if inside else "outside"
-        else:
-            kind = "inside" if inside else "outside"
-        behind = behind or inside
-        called = _called(name, kind, blocks)
-        if called is not None:
-            layer = name in found.layers
-            places[name] = _Place(called, kind, behind, layer)
-    if not any(place.kind != "outside" for place in places.values()):
-        raise ScalingError(
-            "the model has no list of blocks, a module each, so that there is none to "
-            "look at. Layers that are stacked in one array are scaled as those in a "
-            "list are: check these"
-        )
-    return places
-
-
-def _is_end(name: str, depth: Depth) -> bool:
-    return any(matches(_parts(name), end.split(".")) for end in depth.ends)
-
-
-def _parts(name: str) -> Path:
-    return tuple(int(p) if p.isdigit() else p for p in name.split("."))
-
-
-def _called(name: str, kind: str, blocks: Blocks) -> str | None:
-    """Return the name of an output at any depth; None where it is not looked at."""
-    parts = _parts(name)
-    for i in range(1, len(parts)):
-        length = blocks.lists.get(parts[:i])
-        if length is None:
-            continue
-        whole = kind == "stream" and i == len(parts) - 1
-        wanted, word = (length - 1, LAST) if whole else (length // 2, HALF)
-        if parts[i] != wanted:
-            return None
-        return ".".join(map(str, (*parts[:i], word, *parts[i + 1 :])))
-    return name
-
-
-def _expected(
-    places: dict[str, _Place], exponent: float, undecided: Sequence[str]
-) -> tuple[Expected, ...]:
-    found = []
-    for place in places.values():
-        start = change = own = 0.0
-        if place.kind == "inside":
-            own = exponent - 1
-        elif place.kind == "added":
-            start, change, own = -exponent, -exponent, -1.0
-        # What is random in the stream vanishes if the multiplier is less than L^-1/2.
-        stream = place.kind in ("outside", "stream") and place.behind
-        at_most = ("start",) if stream and exponent > 0.5 else ()
-        if place.kind == "added" and exponent < 1:
-            at_most = ("change",)
-        decided = not any(word in place.name for word in undecided)
-        found.append(Expected(place.name, start, change, own, at_most, decided))
-    return tuple(found)
-
-
 def _plain(made: ScalingPlan) -> ScalingPlan:
     """Return the plan of a model that is left as the user has it."""
     rows = tuple(row._replace(init=1.0, lr=1.0) for row in made.rows)
     return made._replace(rows=rows)
-
-
-def _renamed(frame: pd.DataFrame, places: dict[str, _Place]) -> pd.DataFrame:
-    kept = frame.loc[frame["module"].isin([*places])]
-    return kept.assign(module=[places[name].name for name in kept["module"]])
