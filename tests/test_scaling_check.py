@@ -76,6 +76,18 @@ def test_a_sound_model_passes_and_the_control_fails(sound):
     assert f"outcome: {sound.outcome}" in str(sound) and "layers.1" in str(sound)
 
 
+def test_what_a_layer_changes_of_its_own_leaves_out_what_reaches_it(sound):
+    table = sound.frame.pivot_table(
+        "value", ["parametrization", "width", "seed"], ["module", "quantity"]
+    )
+    first, second = table["layers.0"], table["layers.1"]
+    np.testing.assert_allclose(first["own"], first["change"], rtol=1e-5)
+    assert (abs(second["own"] / second["change"] - 1) > 1e-3).all()
+    assert "own" not in table["model"]  # it has no parameters of its own
+    hidden = next(j for j in sound.judgements if j.name == "layers.1")
+    assert hidden.own.predicted == 0.0 and hidden.own.outcome() is Outcome.PASS
+
+
 def test_some_of_the_seeds_are_judged_alone(sound):
     part = sound.of((0, 2, 4))
     assert {*part.frame["seed"]} == {0, 2, 4}
@@ -98,9 +110,9 @@ def test_what_is_zero_or_no_number_at_one_width_alone_is_wrong(sound):
 
 
 def test_its_figure_has_a_panel_for_each_innermost_module(sound):
-    figure = sound.figure()
-    titles = [ax.texts or ax.get_title() for ax in figure.axes]
-    assert len(titles) >= 3
+    drawn = [ax for ax in sound.figure().axes if ax.lines]
+    # What the model returns is what its last layer does.
+    assert len(drawn) == 3 and "model" in {j.name for j in sound.judgements}
 
 
 @pytest.mark.parametrize(
