@@ -172,7 +172,9 @@ def coordinate_check(
     against width by seed, whose mean with Student's interval is judged against the
     exponent predicted for μP or NTP. Changes are measured with a read-out that
     starts at zero: one that starts at $1/n$ moves by a random part of order
-    $n^{-1/2}$ too, which hides the exponent at a small rate.
+    $n^{-1/2}$ too, which hides the exponent at a small rate. Such a part is in what a
+    layer changes of its own as well, so that its exponent is judged as a bound: too
+    large a learning rate of a single layer is seen there, and too small a one is not.
 
     Attention scores are not decided: at such sizes $q \cdot k / d$ and
     $q \cdot k / \sqrt d$ cannot be told apart by their change, since queries and keys

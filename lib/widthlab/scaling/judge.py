@@ -168,9 +168,9 @@ def along_width(
         # A layer of constant width inside a network is judged as what it feeds.
         output = signal.read_out and not signal.grows
         # Logits of a tied embedding: of each token's own row of order one, and others'.
-        # It cannot be silenced, and what is random in it is a part of order n^(-1/2) of
-        # what layers learn: their own change falls where it would be level.
-        at_most = (QUANTITIES if output else ("own",)) if tied else ()
+        # Own changes as bounded: beside what is learned they have a part of order
+        # n^(-1/2) that is random, which is no small one where gradients are (keys).
+        at_most = QUANTITIES if output and tied else ("own",)
         start = predicted.output_start if output and not tied else 0.0
         change = 0.0 if output else predicted.change
         # What a tied embedding gives back is right only behind its multiplier.
