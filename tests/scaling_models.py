@@ -114,3 +114,70 @@ class Perceptron(nnx.Module):
 
 def perceptron(**options):
     return lambda width, rngs: Perceptron(width, rngs, **options)
+
+
+class Branch(nnx.Module):
+    """A norm and two layers: what a block adds to the residual stream."""
+
+    def __init__(self, width, rngs, init=None):
+        given = {} if init is None else {"kernel_init": init}
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.up = nnx.Linear(width, 2 * width, rngs=rngs)
+        self.down = nnx.Linear(2 * width, width, rngs=rngs, **given)
+
+    def __call__(self, x):
+        return self.down(jnp.tanh(self.up(self.norm(x))))
+
+
+class Deep(nnx.Module):
+    """A residual network with as many branches as it is deep.
+
+    `multiplier` is written out on each branch; `behind` puts a norm behind it, and
+    `init(depth)` makes the initialiser of its last layer.
+    """
+
+    def __init__(
+        self, width, depth, rngs, *, multiplier=None, behind=False, init=None, inputs=8
+    ):
+        last = None if init is None else init(depth)
+        self.stem = nnx.Linear(inputs, width, rngs=rngs)
+        self.blocks = nnx.List([Branch(width, rngs, last) for _ in range(depth)])
+        norms = [nnx.RMSNorm(width, rngs=rngs) for _ in range(depth if behind else 0)]
+        self.behind = nnx.List(norms) if behind else None
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, 3, rngs=rngs)
+        self.multiplier = multiplier
+
+    def __call__(self, x):
+        x = self.stem(x)
+        for i, block in enumerate(self.blocks):
+            branch = block(x)
+            if self.behind is not None:
+                branch = self.behind[i](branch)
+            x = x + (branch if self.multiplier is None else self.multiplier * branch)
+        return self.head(self.norm(x))
+
+
+def deep(**options):
+    return lambda width, depth, rngs: Deep(width, depth, rngs, **options)
+
+
+class DeepStack(nnx.Module):
+    """The same in one array a layer, applied one after another."""
+
+    def __init__(self, width, depth, rngs, inputs=8):
+        @nnx.vmap(in_axes=0, out_axes=0)
+        def make(rngs):
+            return Branch(width, rngs)
+
+        self.stem = nnx.Linear(inputs, width, rngs=rngs)
+        self.blocks = make(rngs.split(depth))
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.head = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
+        def run(x, branch):
+            return x + branch(x)
+
+        return self.head(self.norm(run(self.stem(x), self.blocks)))

@@ -32,7 +32,7 @@ from widthlab.probes.covariance import CovariancePreservation
 from widthlab.runs import FlowRun
 from widthlab.runs.computed import Computed
 from widthlab.runs.experiment import Experiment
-from widthlab.scaling import Fan
+from widthlab.scaling import Depth, Fan
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.state import Plan
 
@@ -71,6 +71,7 @@ GIVEN = {
         "probes": (Features(4),),
     },
     DataSpec: {"name": "digits", "n_train": 32},
+    Depth: {"now": 4, "base": 2, "ends": ("blocks.*.down",)},
     Fan: {"inputs": (-2,), "outputs": (-1,)},
     NodeScaling: {"gamma": 0.5, "alpha": 0.5},
     Steps: {"first": 1.0},

@@ -17,6 +17,7 @@ from widthlab.model import MLP, Shape, by_tensor
 from widthlab.parametrization import Role
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import PARTIAL, REFUSED
+from widthlab.scaling.scaled import PlanNumbers, scale_updates
 from widthlab.training.optimizer import Optimizer
 
 S = 4  # target over base width, in all tables below
@@ -202,24 +203,28 @@ def library_mlp(shape, scales, start):
     return model
 
 
-def train(model, tx, x, y, steps=8):
+PROGRAMS = {}
+
+
+def train(model, make, given, x, y, key, steps=8):
+    """Train with the optimizer `make(given)`; tables share a program by their key."""
     graph, *parts = nnx.split(model, nnx.Param, ...)
     values, rest = map(nnx.as_pure, parts)
-    state = tx.init(values)
+    state = make(given).init(values)
 
-    def of(values):
+    def of(values, rest, x, y):
         output = nnx.merge(graph, values, rest)(x)
         return ((output - y) ** 2).mean(), output
 
-    @Program
-    def step(values, state):
-        (_, output), grads = jax.value_and_grad(of, has_aux=True)(values)
-        updates, state = tx.update(grads, state, values)
+    def step(values, rest, state, given, x, y):
+        (_, output), grads = jax.value_and_grad(of, has_aux=True)(values, rest, x, y)
+        updates, state = make(given).update(grads, state, values)
         return optax.apply_updates(values, updates), state, output
 
+    program = PROGRAMS.setdefault((graph, key), Program(step))
     outputs = []
     for _ in range(steps + 1):
-        values, state, output = step(values, state)
+        values, state, output = program(values, rest, state, given, x, y)
         outputs.append(np.asarray(output))
     return np.stack(outputs[1:])
 
@@ -262,9 +267,17 @@ def test_an_mlp_trains_as_the_librarys_own(name, optimizer, mlps):
         trees = (scales.lr, scales.first_lr, scales.retained)
         params = nnx.state(theirs, nnx.Param)
         spread = [nnx.as_pure(by_tensor(params, jnp.asarray(t))) for t in trees]
-        expected = train(theirs, rule.transform(*spread), x, y)
+        key = shape, optimizer, name if "hp" in name else None
+        expected = train(theirs, lambda t: rule.transform(*t), spread, x, y, key)
         tx = optax.adam(lr, eps=0.0) if adam else optax.sgd(lr)
-        found = train(scaled.model, scaled.optimizer(tx), x, y)
+        paths = [row.tensor.path for row in made.rows]
+
+        def ours(rates):
+            numbers = PlanNumbers({}, dict(zip(paths, rates, strict=True)), {})
+            return scale_updates(tx, made, numbers=numbers)
+
+        rates = [jnp.asarray(row.lr) for row in made.rows]
+        found = train(scaled.model, ours, rates, x, y, key)
     assert np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max()
     assert np.abs(found[-1] - found[0]).max() > 1e-4
 

@@ -7,6 +7,8 @@ initial values and on its learning rate, and nothing else of the model changes.
 """
 
 from widthlab.scaling.check import CoordinateCheck, coordinate_check
+from widthlab.scaling.depth_check import depth_check
+from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Sizes, StartingLaw, measure
@@ -17,6 +19,7 @@ from widthlab.scaling.transfers import Transfer, transfer
 
 __all__ = [
     "CoordinateCheck",
+    "Depth",
     "Fan",
     "Multiplier",
     "ParameterRow",
@@ -27,6 +30,7 @@ __all__ = [
     "StartingLaw",
     "Transfer",
     "coordinate_check",
+    "depth_check",
     "measure",
     "parametrize",
     "plan",

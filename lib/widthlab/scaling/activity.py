@@ -11,10 +11,11 @@ import numpy as np
 import optax
 from flax import nnx
 
+from widthlab.scaling.blocks import BuildDeep
 from widthlab.scaling.plans import ScalingPlan
 from widthlab.scaling.programs import Program
 from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
-from widthlab.scaling.survey import Build, Path, parameters
+from widthlab.scaling.survey import Build, Path, parameters, path_of
 
 ModelLoss = Callable[[Any, Any], Any]
 """`loss(model, batch)`, a number."""
@@ -29,16 +30,18 @@ class Activity(NamedTuple):
     Attributes:
         start: of each output with the model's own initial values.
         change: of how each output moves, the read-out starting at zero.
+        own: of how a layer's output moves if its own parameters alone do.
         loss: after training.
     """
 
     start: dict[str, Any]
     change: dict[str, Any]
+    own: dict[str, Any]
     loss: Any
 
 
 def measure_activity(
-    build: Build,
+    build: Build | BuildDeep,
     plans: Sequence[ScalingPlan],
     tx: optax.GradientTransformation,
     batch: Any,
@@ -47,13 +50,29 @@ def measure_activity(
     keys: Any,
     together: int,
     read_outs: Collection[str],
+    layers: Sequence[str] = (),
 ) -> Activity:
     """Train models of one width, one for each plan and key; return what they do.
 
-    Plans and keys are vectorised in one program, a step that puts out what each module
-    does, too. It runs once with the model as it starts, then through training with a
-    silent read-out, and once more. Steps are no loop inside a program: XLA's gradients
-    of convolutions are ten times slower there.
+    Plans and keys are vectorised in one program, a step that puts out all. It runs once
+    with the model as it starts, then through training with a silent read-out, and once
+    more. Steps are no loop: XLA's gradients of convolutions are ten times slower there.
+
+    What a layer's own parameters change is seen with those that it has after training
+    in a model that has the first ones otherwise, so that its input is that of the
+    start, and nothing that others did is in it.
+
+    Args:
+        build: makes the model.
+        plans: of one width and depth.
+        tx: the optimizer.
+        batch: what the loss takes.
+        loss: `loss(model, batch)`.
+        steps: of training.
+        keys: one a model.
+        together: how many of them are trained at a time.
+        read_outs: layers that start at zero for training.
+        layers: of which the own change is asked for.
 
     Returns:
         Arrays of shape (plans, keys).
@@ -80,6 +99,7 @@ def measure_activity(
         )
     )
     work = Program(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
+    alone = own_change(graph, made, loss, batch, layers)
     parts = []
     for keys_here in _chunks(keys, together):
         own, carry = draw(factors, keys_here)
@@ -87,15 +107,56 @@ def measure_activity(
         stepped = before
         for _ in range(steps - 1):
             stepped = work(factors, stepped.carry)
-        after = work(factors, stepped.carry)
+        after_all = stepped.carry
+        after = work(factors, after_all)
         change = {
             name: _rms(np.asarray(value) - np.asarray(before.seen[name]))
             for name, value in after.seen.items()
         }
         begun = {name: _rms(value) for name, value in at_start.seen.items()}
-        parts.append(Activity(begun, change, np.asarray(stepped.loss)))
+        seen = {name: before.seen[name] for name in layers}
+        own = {
+            name: np.asarray(alone(carry, after_all, seen, np.int32(place)))
+            for place, name in enumerate(layers)
+        }
+        parts.append(Activity(begun, change, own, np.asarray(stepped.loss)))
     joined = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
     return jax.tree.map(lambda x: x[:, : len(keys)], joined)
+
+
+def own_change(
+    graph: Any,
+    made: ScalingPlan,
+    loss: ModelLoss,
+    batch: Any,
+    layers: Sequence[str],
+) -> Program:
+    """Return what moves a layer's parameters alone, and sees how far its output goes.
+
+    It takes begin and end of training, what layers put out first, and a layer's place.
+    """
+    places = {name: place for place, name in enumerate(layers)}
+    paths = [row.tensor.path for row in made.rows]
+    place_of = {path: places.get(_layer(path), -1) for path in paths}
+
+    def one(begun: Carry, ended: Carry, before: dict[str, Any], place: Any) -> Any:
+        values = jax.tree_util.tree_map_with_path(
+            lambda keys, a, b: jnp.where(place == place_of[path_of(keys)], b, a),
+            begun.values,
+            ended.values,
+        )
+        seen = outputs(nnx.merge(graph, values, begun.others), batch, loss)
+        moved = [
+            jnp.sqrt(jnp.mean(jnp.square(seen[name] - before[name]))) for name in layers
+        ]
+        return jnp.stack(moved)[place]
+
+    by_key = jax.vmap(one, (0, 0, 0, None))
+    return Program(jax.vmap(by_key, (0, 0, 0, None)))
+
+
+def _layer(path: Path) -> str:
+    return ".".join(map(str, path[:-1]))
 
 
 def _chunks(keys: Any, together: int) -> list[Any]:
@@ -145,8 +206,8 @@ def silence(model: nnx.Module, made: ScalingPlan, read_outs: Collection[str]) ->
     """
     rows = made.by_path
     for path, variable in parameters(model):
-        layer = ".".join(map(str, path[:-1]))
-        if rows[path].tensor.growing(rows[path].fan.inputs) and layer in read_outs:
+        grows = rows[path].tensor.growing(rows[path].fan.inputs)
+        if grows and _layer(path) in read_outs:
             variable[...] = jnp.zeros_like(variable[...])
 
 

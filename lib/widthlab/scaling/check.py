@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import optax
 
 from widthlab.parametrization import Parametrization, get
-from widthlab.scaling.activity import MODEL, Activity, ModelLoss, measure_activity
+from widthlab.scaling.activity import MODEL, ModelLoss
+from widthlab.scaling.cases import Roles
 from widthlab.scaling.errors import ScalingError, seeds_of
 from widthlab.scaling.judge import (
     Rules,
+    Signal,
+    along_width,
     judge,
     judgements_table,
     predicted_for,
     verdict_of,
 )
 from widthlab.scaling.laws import measure
-from widthlab.scaling.plans import Roles, plan
+from widthlab.scaling.measured import Setting, measured
+from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of
 from widthlab.scaling.survey import Build
 
@@ -38,7 +41,8 @@ class CoordinateCheck(NamedTuple):
     """What a coordinate check came to.
 
     Attributes:
-        frame: a row a module, width, seed and quantity, "start" or "change".
+        frame: a row a module, width or depth, seed and quantity: "start", "change", or
+            "own", by how much a layer's own parameters change its output alone.
         judgements: one a module, in the order in which they run.
         control: those of the control, judged as the parametrization itself; it must
             fail. Empty without a control.
@@ -66,7 +70,7 @@ class CoordinateCheck(NamedTuple):
             )
         rows = self.frame.loc[self.frame["seed"].isin(sorted(chosen))]
         label = f"{self.label}, of which {len(chosen)}"
-        return _judged(rows, self.rules, label)
+        return judged(rows, self.rules, label)
 
     @property
     def outcome(self) -> Outcome:
@@ -83,7 +87,8 @@ class CoordinateCheck(NamedTuple):
         """The module in which the fault is, as far as can be told; None without one.
 
         Of the innermost modules that fail, the first to run whose start is wrong; if
-        all starts are right, the first whose change is.
+        all starts are right, the first whose own change is, which nothing in front of
+        it can spoil; and if these are right, too, the first whose change is.
         """
         failing = [j for j in self.judgements if j.fails]
         inner = [
@@ -92,8 +97,11 @@ class CoordinateCheck(NamedTuple):
             if j.name != MODEL
             and not any(k.name.startswith(f"{j.name}.") for k in failing)
         ] or failing
-        starts = [j for j in inner if j.start_fails]
-        return next((j.name for j in (starts or inner)), None)
+        for quantity in ("start", "own", "change"):
+            for j in inner:
+                if j.fails_in(quantity):
+                    return j.name
+        return None
 
     def __str__(self) -> str:
         lines = [judgements_table(self.label, self.judgements)]
@@ -109,15 +117,33 @@ class CoordinateCheck(NamedTuple):
         """Draw a quantity of each innermost module against width, by arm."""
         from widthlab import plots
 
-        names = [j.name for j in self.judgements]
-        inner = {n for n in names if not any(m.startswith(f"{n}.") for m in names)}
-        table = self.frame
-        kept = table["module"].isin(sorted(inner))
-        positive = (table["quantity"] == quantity) & (table["value"] > 0)
-        chosen = table.loc[positive & kept]
-        return plots.small_multiples(
+        rows = self.frame.loc[
+            (self.frame["quantity"] == quantity) & (self.frame["value"] > 0)
+        ]
+        chosen = rows.loc[rows["module"].isin(self._innermost(rows))]
+        chosen = chosen.assign(width=chosen[self.rules.along])
+        figure = plots.small_multiples(
             chosen, panels="module", titles=str, height=1.7, title=quantity
         )
+        for ax in figure.axes:
+            if ax.get_xlabel():
+                ax.set_xlabel(self.rules.along)
+        return figure
+
+    def _innermost(self, rows: pd.DataFrame) -> list[str]:
+        """Return modules that hold no others; of the model what no other puts out."""
+        names = [j.name for j in self.judgements]
+        values = {
+            name: rows.loc[rows["module"] == name, "value"].tolist() for name in names
+        }
+        return [
+            n
+            for n in names
+            if not any(m.startswith(f"{n}.") for m in names)
+            and not (
+                n == MODEL and any(values[n] == values[m] for m in names if m != n)
+            )
+        ]
 
 
 def coordinate_check(
@@ -141,11 +167,14 @@ def coordinate_check(
 ) -> CoordinateCheck:
     r"""Train a model at several widths for a few steps, and judge each module's output.
 
-    Of each output the root mean square at the start, and that of its change, have a
-    slope against width by seed, whose mean with Student's interval is judged against
-    the exponent predicted for μP or NTP. Changes are measured with a read-out that
+    Of each output the root mean square at the start, that of its change, and that of
+    what its own parameters change while its inputs are those of the start, have a slope
+    against width by seed, whose mean with Student's interval is judged against the
+    exponent predicted for μP or NTP. Changes are measured with a read-out that
     starts at zero: one that starts at $1/n$ moves by a random part of order
-    $n^{-1/2}$ too, which hides the exponent at a small rate.
+    $n^{-1/2}$ too, which hides the exponent at a small rate. Such a part is in what a
+    layer changes of its own as well, so that its exponent is judged as a bound: too
+    large a learning rate of a single layer is seen there, and too small a one is not.
 
     Attention scores are not decided: at such sizes $q \cdot k / d$ and
     $q \cdot k / \sqrt d$ cannot be told apart by their change, since queries and keys
@@ -181,109 +210,65 @@ def coordinate_check(
             f"widths are {[*widths]} and steps {steps}; a slope needs three widths, "
             "and a read-out that starts at zero two steps"
         )
-    base = min(widths) if base_width is None else base_width
-    tx = optax.adam(3e-3) if tx is None else tx
     numbers = seeds_of(seeds)
+    base = min(widths) if base_width is None else base_width
     arms = [table, *([get(control)] if control else [])]
-    signals = signals_of(build, batch, loss, widths)
+    signals = seen(signals_of(build, batch, loss, widths))
+    setting = Setting(
+        build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
+        numbers, together, silent(signals),
+    )  # fmt: skip
+    names = tuple(arm.name for arm in arms)
+    sizes, frames, is_tied = measure(build, base), [], False
+    for width in widths:
+        plans = [
+            plan(
+                build, arm, width=width, base_width=base, optimizer=optimizer,
+                roles=roles, tied=tied, sizes=sizes,
+            )
+            for arm in arms
+        ]  # fmt: skip
+        is_tied = bool(plans[0].multipliers)
+        layers = [s.name for s in signals if s.layer]
+        frames.append(measured(setting, names, plans, layers).assign(width=width))
+    expected = along_width(signals, table.name, undecided, tied=is_tied)
+    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
+    label += f", {len(numbers)} seeds, {steps} steps"
+    return judged(joined(frames), Rules(names, expected, margin), label)
+
+
+def joined(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of several sizes as one."""
+    import pandas as pd
+
+    return pd.concat(frames, ignore_index=True)
+
+
+def seen(signals: list[Signal]) -> list[Signal]:
+    """Return the outputs that were seen.
+
+    Raises:
+        ScalingError: there are none.
+    """
     if not signals:
         raise ScalingError(
             "no module's output was seen: the loss calls neither the model nor any of "
             "its modules, so that there is nothing to judge; write it as "
             "`loss(model, batch)` with model(x) inside"
         )
-    read_outs = {s.name for s in signals if s.read_out and not s.grows}
-    setting = _Setting(
-        build, batch, loss, optimizer, tx, steps, numbers, together, read_outs
-    )
-    frame, tied = _measured(setting, arms, widths, base, roles, tied)
-    names = tuple(arm.name for arm in arms)
-    rules = Rules(names, tuple(signals), tuple(undecided), margin, tied)
-    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
-    return _judged(frame, rules, f"{label}, {len(numbers)} seeds, {steps} steps")
+    return signals
 
 
-def _judged(frame: pd.DataFrame, rules: Rules, label: str) -> CoordinateCheck:
-    """Judge the table, and the control as if it were the table."""
-    judged = [
-        judge(
-            frame.loc[frame["parametrization"] == arm],
-            rules.signals,
-            rules.arms[0],
-            rules.undecided,
-            rules.margin,
-            tied=rules.tied,
-        )
-        for arm in rules.arms
+def silent(signals: Sequence[Signal]) -> frozenset[str]:
+    """Return the layers that return what the model does: they start at zero."""
+    return frozenset(s.name for s in signals if s.read_out and not s.grows)
+
+
+def judged(frame: pd.DataFrame, rules: Rules, label: str) -> CoordinateCheck:
+    """Judge a table, and the control as if it were the table."""
+    arms = [
+        judge(frame.loc[frame["parametrization"] == arm], rules) for arm in rules.arms
     ]
     return CoordinateCheck(
-        frame, judged[0], judged[1] if len(judged) > 1 else (), label, rules
+        frame, arms[0], arms[1] if len(arms) > 1 else (), label, rules
     )
-
-
-class _Setting(NamedTuple):
-    build: Build
-    batch: Any
-    loss: ModelLoss
-    optimizer: str
-    tx: optax.GradientTransformation
-    steps: int
-    seeds: tuple[int, ...]
-    together: int
-    read_outs: set[str]
-
-
-def _measured(
-    setting: _Setting,
-    arms: Sequence[Parametrization],
-    widths: Sequence[int],
-    base: int,
-    roles: Roles | None,
-    tied: bool | None,
-) -> tuple[pd.DataFrame, bool]:
-    """Measure all widths under several tables; also whether an embedding is tied."""
-    import pandas as pd
-
-    keys = jax.vmap(jax.random.key)(jax.numpy.asarray(setting.seeds))
-    sizes = measure(setting.build, base)
-    frames, found = list[pd.DataFrame](), False
-    for width in widths:
-        plans = [
-            plan(
-                setting.build,
-                arm,
-                width=width,
-                base_width=base,
-                optimizer=setting.optimizer,
-                roles=roles,
-                tied=tied,
-                sizes=sizes,
-            )
-            for arm in arms
-        ]
-        active = measure_activity(
-            setting.build, plans, setting.tx, setting.batch, setting.loss,
-            setting.steps, keys, setting.together,
-            setting.read_outs,
-        )  # fmt: skip
-        found = bool(plans[0].multipliers)
-        frames.append(_rows(active, [arm.name for arm in arms], width, setting.seeds))
-    return pd.concat(frames, ignore_index=True), found
-
-
-def _rows(
-    active: Activity, arms: Sequence[str], width: int, seeds: Sequence[int]
-) -> pd.DataFrame:
-    """Table of what was measured at one width: a row an arm, seed, module, quantity."""
-    import numpy as np
-    import pandas as pd
-
-    columns = ["parametrization", "seed"]
-    index = pd.MultiIndex.from_product([arms, seeds], names=columns)
-    parts = []
-    for quantity, values in (("start", active.start), ("change", active.change)):
-        flat = {module: np.asarray(v).ravel() for module, v in values.items()}
-        wide = pd.DataFrame(flat, index=index).reset_index()
-        long = wide.melt(columns, var_name="module")
-        parts.append(long.assign(width=width, quantity=quantity))
-    return pd.concat(parts, ignore_index=True)

@@ -22,11 +22,33 @@ class Signal(NamedTuple):
         name: path of the module.
         grows: whether it has an axis that grows with the width.
         read_out: whether it has the shape of what the model returns.
+        layer: whether it has parameters of its own.
     """
 
     name: str
     grows: bool
     read_out: bool
+    layer: bool
+
+
+class Expected(NamedTuple):
+    """What is predicted of an output: exponents, or None where nothing is judged.
+
+    Attributes:
+        name: path of the module.
+        start: of its size at the start.
+        change: of its change in training.
+        own: of what its own parameters change, its inputs being those at the start.
+        at_most: which of these are upper bounds.
+        decided: whether the module is judged at all.
+    """
+
+    name: str
+    start: float | None
+    change: float | None
+    own: float | None
+    at_most: tuple[str, ...] = ()
+    decided: bool = True
 
 
 class Rules(NamedTuple):
@@ -34,17 +56,15 @@ class Rules(NamedTuple):
 
     Attributes:
         arms: names of the table, and of the control if there is one.
-        signals: the modules, in the order in which they run.
-        undecided: words in names of what is not judged.
+        expected: of the modules, in the order in which they run.
         margin: tolerance of a slope.
-        tied: whether an embedding is the read-out, too.
+        along: what grows, "width" or "depth".
     """
 
     arms: tuple[str, ...]
-    signals: tuple[Signal, ...]
-    undecided: tuple[str, ...]
+    expected: tuple[Expected, ...]
     margin: float
-    tied: bool
+    along: str = "width"
 
 
 class Predicted(NamedTuple):
@@ -63,6 +83,10 @@ PREDICTED = {"mup": Predicted(0.0, -0.5), "ntk": Predicted(-0.5, 0.0)}
 """Exponents by table; that of signals at the start and of the output's change is 0."""
 
 
+QUANTITIES = ("start", "change", "own")
+"""What is measured of a module: as in `Expected`."""
+
+
 class ModuleJudgement(NamedTuple):
     """What one module came to.
 
@@ -70,21 +94,24 @@ class ModuleJudgement(NamedTuple):
         name: path of the module; "model" for the whole.
         start: the check of its size at the start; None where that is zero.
         change: the check of its change.
+        own: the check of what its own parameters change; None where it has none.
         decided: whether it is judged at all.
-        gone: "start" or "change" where it is zero, or no number, at some widths and not
-            at others: no power of the width, and wrong.
+        gone: quantities that are zero, or no number, at some sizes and not at others:
+            no power of the size, and wrong.
     """
 
     name: str
     start: Check | None
     change: Check | None
+    own: Check | None = None
     decided: bool = True
     gone: tuple[str, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
-        """Fail if one check fails, pass if both pass."""
-        found = {c.outcome() for c in (self.start, self.change) if c is not None}
+        """Fail if one check fails, pass if all pass."""
+        checks = (self.start, self.change, self.own)
+        found = {c.outcome() for c in checks if c is not None}
         if self.decided and self.gone:
             return Outcome.FAIL
         if not self.decided or not found:
@@ -99,84 +126,84 @@ class ModuleJudgement(NamedTuple):
         """Whether it is wrong."""
         return self.outcome is Outcome.FAIL
 
-    @property
-    def start_fails(self) -> bool:
-        """Whether its start is wrong."""
-        if "start" in self.gone:
-            return True
-        return self.start is not None and self.start.outcome() is Outcome.FAIL
+    def fails_in(self, quantity: str) -> bool:
+        """Whether one of its quantities is wrong."""
+        check = getattr(self, quantity)
+        failed = check is not None and check.outcome() is Outcome.FAIL
+        return quantity in self.gone or failed
 
 
-def judge(
-    frame: pd.DataFrame,
-    signals: Iterable[Signal],
-    name: str,
-    undecided: Sequence[str],
-    margin: float,
-    *,
-    tied: bool,
-) -> tuple[ModuleJudgement, ...]:
+def judge(frame: pd.DataFrame, rules: Rules) -> tuple[ModuleJudgement, ...]:
     """Judge every module of a table of measurements.
 
     Args:
         frame: as in `CoordinateCheck`, of one parametrization.
-        signals: the modules, in order.
-        name: the table whose predictions count.
+        rules: what is predicted.
+    """
+    found = []
+    for one in rules.expected:
+        rows = frame.loc[frame["module"] == one.name]
+        start, change, own = (_check(rows, one, q, rules) for q in QUANTITIES)
+        gone = tuple(q for q in QUANTITIES if _goes(rows, q, rules.along))
+        found.append(ModuleJudgement(one.name, start, change, own, one.decided, gone))
+    return tuple(found)
+
+
+def along_width(
+    signals: Iterable[Signal], name: str, undecided: Sequence[str], *, tied: bool
+) -> tuple[Expected, ...]:
+    """Return what a table predicts of a model's outputs as the width grows.
+
+    Args:
+        signals: the outputs.
+        name: of the table.
         undecided: words in names of what is not judged.
-        margin: tolerance of a slope.
         tied: whether an embedding is the read-out, which then cannot start at zero.
 
     Raises:
         ScalingError: nothing is predicted for the table.
     """
-    predicted = predicted_for(name)
-    found = []
+    predicted, found = predicted_for(name), []
     for signal in signals:
         # A layer of constant width inside a network is judged as what it feeds.
         output = signal.read_out and not signal.grows
-        start = predicted.output_start if output else 0.0
+        # Logits of a tied embedding: of each token's own row of order one, and others'.
+        # Own changes as bounded: beside what is learned they have a part of order
+        # n^(-1/2) that is random, which is no small one where gradients are (keys).
+        at_most = QUANTITIES if output and tied else ("own",)
+        start = predicted.output_start if output and not tied else 0.0
         change = 0.0 if output else predicted.change
-        rows = frame.loc[frame["module"] == signal.name]
-        checks = [
-            _check(
-                rows, signal.name, quantity, exponent, margin, at_most=output and tied
-            )
-            for quantity, exponent in (("start", start), ("change", change))
-        ]
         # What a tied embedding gives back is right only behind its multiplier.
         before = tied and signal.name.endswith(".attend")
         decided = not before and not any(word in signal.name for word in undecided)
-        gone = tuple(q for q in ("start", "change") if _goes(rows, q))
-        found.append(ModuleJudgement(signal.name, checks[0], checks[1], decided, gone))
+        found.append(Expected(signal.name, start, change, change, at_most, decided))
     return tuple(found)
 
 
-def _goes(rows: pd.DataFrame, quantity: str) -> bool:
-    """Whether all seeds of one width are zero or no number, and none of another."""
+def _goes(rows: pd.DataFrame, quantity: str, along: str) -> bool:
+    """Whether all seeds of one size are zero or no number, and none of another."""
     chosen = rows.loc[rows["quantity"] == quantity]
     there = (chosen["value"] > 0) & chosen["value"].map(math.isfinite)
-    by_width = there.groupby(chosen["width"]).mean()
-    return bool((by_width == 0).any() and (by_width == 1).any())
+    by_size = there.groupby(chosen[along]).mean()
+    return bool((by_size == 0).any() and (by_size == 1).any())
 
 
 def _check(
-    rows: pd.DataFrame,
-    name: str,
-    quantity: str,
-    exponent: float,
-    margin: float,
-    *,
-    at_most: bool,
+    rows: pd.DataFrame, expected: Expected, quantity: str, rules: Rules
 ) -> Check | None:
     chosen = rows.loc[rows["quantity"] == quantity]
+    exponent = getattr(expected, quantity)
+    if exponent is None or not len(chosen):
+        return None
     if not all(0 < value < math.inf for value in chosen["value"]):
         return None  # zero at the start, or not finite: no logarithm
-    estimate = slope(chosen)
-    what = f"slope of {quantity} against width"
-    if at_most:
-        # Logits of a tied embedding: of each token's own row of order one, and others'.
-        return Check.at_most(name, what, 0.0, estimate, slack=margin)
-    return Check.equals(name, what, exponent, margin, estimate)
+    estimate = slope(chosen, width=rules.along)
+    what = f"slope of {quantity} against {rules.along}"
+    if quantity in expected.at_most:
+        return Check.at_most(
+            expected.name, what, exponent, estimate, slack=rules.margin
+        )
+    return Check.equals(expected.name, what, exponent, rules.margin, estimate)
 
 
 def predicted_for(name: str) -> Predicted:
@@ -215,11 +242,12 @@ def verdict_of(
 
 
 def judgements_table(label: str, judged: Sequence[ModuleJudgement]) -> str:
-    """Return a line a module: both slopes with their predictions, and the outcome."""
-    head = ("module", "start", "predicted", "change", "predicted", "outcome")
+    """Return a line a module: its slopes with their predictions, and the outcome."""
+    kinds = [q for q in QUANTITIES if any(getattr(j, q) is not None for j in judged)]
+    head = ("module", *(h for q in kinds for h in (q, "predicted")), "outcome")
     lines: list[tuple[str, ...]] = [head]
     for one in judged:
-        cells = [text for check in (one.start, one.change) for text in _cells(check)]
+        cells = [text for q in kinds for text in _cells(getattr(one, q))]
         outcome = str(one.outcome) if one.decided else "undecided"
         lines.append((one.name, *cells, outcome))
     sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]

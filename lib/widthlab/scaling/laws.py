@@ -86,7 +86,7 @@ def measure(build: Build, base_width: Width) -> Sizes:
     if small:
         base |= log_sizes(build, base_width, MANY, small)
         wide |= log_sizes(build, wider, MANY, small)
-    return Sizes(base, {path: _exponent(base[path], wide[path]) for path in base})
+    return Sizes(base, {path: law_of(base[path], wide[path]) for path in base})
 
 
 def laws(
@@ -127,18 +127,25 @@ def _together(width: Width, base_width: Width) -> float | None:
     return ratios.pop() if len(ratios) == 1 else None
 
 
-def _slopes(base: np.ndarray, wide: np.ndarray) -> np.ndarray | None:
+def _slopes(base: np.ndarray, wide: np.ndarray, by: float) -> np.ndarray | None:
     finite = np.isfinite([base, wide]).all()
-    return (wide - base) / np.log(_WIDER) if finite else None
+    return (wide - base) / np.log(by) if finite else None
 
 
-def _error(base: np.ndarray, wide: np.ndarray) -> float:
-    slopes = _slopes(base, wide)
+def _error(base: np.ndarray, wide: np.ndarray, by: float = _WIDER) -> float:
+    slopes = _slopes(base, wide, by)
     return 0.0 if slopes is None else float(slopes.std(ddof=1) / slopes.size**0.5)
 
 
-def _exponent(base: np.ndarray, wide: np.ndarray) -> Fraction | None:
-    slopes, error = _slopes(base, wide), _error(base, wide)
+def law_of(base: np.ndarray, wide: np.ndarray, by: float = _WIDER) -> Fraction | None:
+    """Return the exponent between logarithms of sizes; None where there is no law.
+
+    Args:
+        base: at the base, by seed.
+        wide: at a multiple of it.
+        by: which multiple.
+    """
+    slopes, error = _slopes(base, wide, by), _error(base, wide, by)
     if slopes is None:
         return None
     near = Fraction(round(-2 * float(slopes.mean())), 2)

@@ -9,20 +9,28 @@ from flax import nnx
 
 from widthlab.parametrization import Parametrization, Role, get
 from widthlab.scaling import rules
+from widthlab.scaling.blocks import BuildDeep, of_depth
+from widthlab.scaling.cases import FIXED, Roles, case, declared, fan_by_layer
+from widthlab.scaling.depths import (
+    Deepened,
+    Depth,
+    DepthFactors,
+    deepened,
+    depth_factors,
+)
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.fans import Fan, covered, fan_of
+from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Sizes, StartingLaw, laws, measure
-from widthlab.scaling.survey import Build, Parameter, Path, Width, abstract, survey
+from widthlab.scaling.survey import (
+    Build,
+    Parameter,
+    Path,
+    Width,
+    abstract,
+    shapes,
+    survey,
+)
 from widthlab.scaling.tied import multipliers, unsaid
-
-FIXED = "fixed"
-"""The role of what does not scale: no axis of it grows, or the user said so."""
-
-ROLES = (*map(str, Role), FIXED)
-"""What a user may declare a parameter to be."""
-
-Roles = Mapping[str, str | Fan]
-"""Declared roles by path: one of `ROLES`, or which axes are summed over."""
 
 
 class ParameterRow(NamedTuple):
@@ -64,6 +72,7 @@ class ScalingPlan(NamedTuple):
         base_width: where the model is the user's own.
         rows: the parameters, in the order of the model's state.
         multipliers: factor of each multiplier by its name.
+        depth: how deep the model is, where `build` has a depth.
     """
 
     parametrization: Parametrization
@@ -72,6 +81,7 @@ class ScalingPlan(NamedTuple):
     base_width: Any
     rows: tuple[ParameterRow, ...]
     multipliers: Mapping[str, float]
+    depth: Depth | None = None
 
     @property
     def by_path(self) -> dict[Path, ParameterRow]:
@@ -80,7 +90,7 @@ class ScalingPlan(NamedTuple):
 
 
 def plan(
-    build: Build,
+    build: Build | BuildDeep,
     parametrization: str | Parametrization,
     *,
     width: Width,
@@ -88,37 +98,93 @@ def plan(
     optimizer: str = "adam",
     roles: Roles | None = None,
     tied: bool | None = None,
+    depth: Depth | None = None,
     sizes: Sizes | None = None,
+    deep: Deepened | None = None,
 ) -> ScalingPlan:
     """Return what scaling a model from its base width does to each parameter.
 
     Arguments and errors are those of `widthlab.scaling.parametrize`; `sizes` are what
-    was measured at this base width, where they are known already.
+    was measured at this base width (and base depth), and `deep` is what was found at
+    this depth, where they are known already.
     """
     table = parametrization
     if isinstance(table, str):
         table = get(table)
     rule = rules.rule_of(optimizer)
     _sizes(width, base_width)
-    tensors = survey(build, width, base_width)
-    model = abstract(build, base_width)
-    declared = _declared(tensors, roles or {})
-    cases = [_case(tensor, declared.get(tensor.name)) for tensor in tensors]
+    if depth is not None and deep is None:
+        deep = _looked(build, table, base_width, depth)
+    at_base = of_depth(build, depth and depth.base)
+    tensors = survey(at_base, width, base_width)
+    model = abstract(at_base, base_width)
+    said = declared(tensors, roles or {})
+    cases = [case(tensor, said.get(tensor.name)) for tensor in tensors]
     rules.usable(table, rule, any(role == Role.HIDDEN for role, _ in cases))
     # By their layers: a read-out that is declared something else is one still.
-    reads_out = any(_case(t, None)[0] == Role.OUTPUT for t in tensors if _fan(t))
+    reads_out = any(case(t, None)[0] == Role.OUTPUT for t in tensors if fan_by_layer(t))
     factors = multipliers(model, tensors, table, rule, tied, reads_out)
-    said = tied is not None or any(role == Role.OUTPUT for role, _ in cases)
-    if not (reads_out or factors or said):
+    known = tied is not None or any(role == Role.OUTPUT for role, _ in cases)
+    if not (reads_out or factors or known):
         unsaid(tensors)
-    sizes = measure(build, base_width) if sizes is None else sizes
-    starts = laws(build, tensors, sizes, width, base_width)
+    sizes = measure(at_base, base_width) if sizes is None else sizes
+    starts = laws(at_base, tensors, sizes, width, base_width)
     scores = _scores(model, tensors, table)
     rows = [
         _row(table, rule, tensor, role, fan, starts[tensor.path], scores)
         for tensor, (role, fan) in zip(tensors, cases, strict=True)
     ]
-    return ScalingPlan(table, optimizer, width, base_width, tuple(rows), factors)
+    if depth is not None and deep is not None:
+        extra = depth_factors(deep, depth, rule, sizes.logs)
+        rows = _deep_rows(rows, deep, extra)
+        _as_deep(rows, of_depth(build, depth.now), width, depth)
+    return ScalingPlan(table, optimizer, width, base_width, tuple(rows), factors, depth)
+
+
+def _looked(
+    build: Build | BuildDeep, table: Parametrization, base_width: Width, depth: Depth
+) -> Deepened:
+    if table.name != "mup":
+        raise ScalingError(
+            f"how depth scales is known for 'mup' alone, and not for {table.name!r}: "
+            "leave depth out, and let build make models of one depth"
+        )
+    return deepened(build, base_width, depth)
+
+
+def _deep_rows(
+    rows: list[ParameterRow], deep: Deepened, extra: DepthFactors
+) -> list[ParameterRow]:
+    """Return a row for each parameter of the deep model: that of the first block."""
+    known, found = {row.tensor.path: row for row in rows}, []
+    for path, begin in deep.blocks.first.items():
+        row, here = known[begin], deep.blocks.shapes[path]
+        old = row.tensor
+        # A stack of layers has an axis as long as the model is deep.
+        shape = tuple(
+            wide * now // base if base else wide
+            for wide, now, base in zip(old.shape, here, old.base, strict=True)
+        )
+        tensor = old._replace(path=path, base=here, shape=shape)
+        init, lr = extra.init.get(path, 1.0), extra.lr.get(path, 1.0)
+        why = row.why if init == lr == 1.0 else f"{row.why}; depth"
+        found.append(
+            row._replace(tensor=tensor, init=row.init * init, lr=row.lr * lr, why=why)
+        )
+    return found
+
+
+def _as_deep(rows: list[ParameterRow], here: Build, width: Width, depth: Depth) -> None:
+    """Refuse a model that is another where both width and depth are other ones."""
+    wanted = {row.tensor.path: row.tensor.shape for row in rows}
+    found = shapes(abstract(here, width))
+    odd = [path for path in {**wanted, **found} if wanted.get(path) != found.get(path)]
+    if odd:
+        raise ScalingError(
+            f"at width {width} and depth {depth.now} {'.'.join(map(str, odd[0]))!r} "
+            f"has shape {found.get(odd[0])}, where what width and depth do each alone "
+            f"promises {wanted.get(odd[0])}"
+        )
 
 
 def _sizes(width: Width, base_width: Width) -> None:
@@ -135,91 +201,6 @@ def _sizes(width: Width, base_width: Width) -> None:
         )
     if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes):
         raise ScalingError(f"widths are {sizes}; each must be an integer from 1 on")
-
-
-def _declared(tensors: list[Parameter], roles: Roles) -> Roles:
-    names = {tensor.name for tensor in tensors}
-    for name, role in roles.items():
-        if name not in names:
-            raise ScalingError(
-                f"roles names {name!r}, which the model has not; its parameters are "
-                f"{', '.join(sorted(names))}"
-            )
-        if not isinstance(role, Fan) and role not in ROLES:
-            raise ScalingError(
-                f"the role of {name!r} is {role!r}; it must be one of "
-                f"{', '.join(ROLES)}, or a Fan(inputs=, outputs=)"
-            )
-    return roles
-
-
-def _case(tensor: Parameter, declared: str | Fan | None) -> tuple[str, Fan]:
-    """Role and axes of a parameter, from its layer or as declared."""
-    axes = tuple(range(-len(tensor.shape), 0))
-    grown = tuple(axis for axis in axes if tensor.grows[axis])
-    if isinstance(declared, str):
-        return declared, _declared_fan(tensor, declared, grown)
-    fan = declared or _fan(tensor)
-    if fan is None:
-        if not grown:
-            return FIXED, Fan((), ())
-        raise ScalingError(_uncovered(tensor, grown))
-    if any(-axis > len(tensor.shape) for axis in (*fan.inputs, *fan.outputs)):
-        raise ScalingError(
-            f"{tensor.name!r} has shape {tensor.shape}, which has no axes "
-            f"{fan.inputs} and {fan.outputs}"
-        )
-    rest = [a for a in axes if a not in fan.inputs and a not in fan.outputs]
-    if any(tensor.grows[axis] for axis in rest):
-        raise ScalingError(
-            f"{tensor.name!r} stacks layers along axis {rest[0]}, whose length grows "
-            "with the width; how a number of layers or experts scales is another "
-            "question than width: keep it constant"
-        )
-    if isinstance(tensor.owner, nnx.Embed) and tensor.growing((-2,)):
-        raise ScalingError(
-            f"the vocabulary of {tensor.name!r} grows with the width; it must be fixed"
-        )
-    return _role(tensor.growing(fan.inputs), tensor.growing(fan.outputs)), fan
-
-
-def _fan(tensor: Parameter) -> Fan | None:
-    return fan_of(tensor.owner, tensor.path[-1])
-
-
-def _role(inputs: bool, outputs: bool) -> str:
-    if inputs and outputs:
-        return str(Role.HIDDEN)
-    if inputs or outputs:
-        return str(Role.OUTPUT if inputs else Role.INPUT)
-    return FIXED
-
-
-def _declared_fan(tensor: Parameter, role: str, grown: tuple[int, ...]) -> Fan:
-    wanted = {FIXED: 0, Role.HIDDEN: 2}.get(role, 1)
-    if role != FIXED and len(grown) < wanted:
-        raise ScalingError(
-            f"{tensor.name!r} is declared {role!r}, but of its axes "
-            f"{len(grown)} grow; give a Fan(inputs=, outputs=) instead"
-        )
-    if role == FIXED:
-        return _fan(tensor) or Fan((), ())
-    if role == Role.HIDDEN:
-        return Fan(grown[:-1], grown[-1:])
-    return Fan(grown, ()) if role == Role.OUTPUT else Fan((), grown)
-
-
-def _uncovered(tensor: Parameter, grown: tuple[int, ...]) -> str:
-    guess = "hidden" if len(grown) > 1 else "input"
-    return (
-        f"{tensor.name!r} of shape {tensor.shape} belongs to a "
-        f"{type(tensor.owner).__name__}, for which there is no rule (there are rules "
-        f"for {', '.join(covered())}). Declare what it does:\n"
-        f"    roles={{{tensor.name!r}: {guess!r}}}\n"
-        "input: from a fixed size to one that grows (gains, biases, positions); "
-        "hidden: between two that grow; output: from one that grows to a fixed one; "
-        "fixed: leave it. Or name its axes: scaling.Fan(inputs=(-2,), outputs=(-1,))"
-    )
 
 
 def _row(

@@ -11,33 +11,15 @@ import optax
 from flax import nnx
 
 from widthlab.parametrization import Parametrization
+from widthlab.scaling.blocks import BuildDeep, of_depth
+from widthlab.scaling.cases import Roles
+from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.plans import Roles, ScalingPlan, plan
-from widthlab.scaling.rules import rule_of
+from widthlab.scaling.guard import refuse_other
+from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.survey import Build, Path, Width, parameters, path_of
+from widthlab.scaling.tables import show
 from widthlab.scaling.tied import Multiplier
-
-_STATES = {
-    "ScaleByAdamState": ("adam", "adamw"),
-    "ScaleByLionState": ("lion",),
-    "FactoredState": ("adafactor",),
-    "MuonState": ("muon",),
-    "TraceState": ("momentum",),
-}
-_OTHERS = "ScaleBy"
-"""With what optax's names of other rules' states begin: RMSprop, Adagrad, Adadelta."""
-
-_NEUTRAL = ("ScaleByScheduleState",)
-
-# What a rule need not keep, or keeps beside others.
-_NEEDED = {
-    "adam": "ScaleByAdamState",
-    "adamw": "ScaleByAdamState",
-    "lion": "ScaleByLionState",
-    "adafactor": "FactoredState",
-    "muon": "MuonState",
-    "momentum": "TraceState",
-}
 
 
 class Scaled:
@@ -109,7 +91,7 @@ class Scaled:
 
 
 def parametrize(
-    build: Build,
+    build: Build | BuildDeep,
     parametrization: str | Parametrization,
     *,
     width: Width,
@@ -118,6 +100,7 @@ def parametrize(
     rngs: nnx.Rngs,
     roles: Roles | None = None,
     tied: bool | None = None,
+    depth: Depth | None = None,
 ) -> Scaled:
     """Return a model of one's own under a parametrization.
 
@@ -136,6 +119,8 @@ def parametrize(
         roles: what parameters do that no rule covers, or for which it errs, by path.
         tied: whether an embedding is the read-out too; by default it is if the model's
             code calls `attend` and no other parameter reads out.
+        depth: how many blocks there are, and how their branches scale; `build` is
+            then called as `build(width, depth, rngs)`.
 
     Raises:
         ScalingError: a model that cannot be scaled, with what to write.
@@ -167,6 +152,7 @@ def parametrize(
         optimizer=optimizer,
         roles=roles,
         tied=tied,
+        depth=depth,
     )
     return Scaled(start(build, made, rngs), made)
 
@@ -193,11 +179,14 @@ class PlanNumbers(NamedTuple):
 
 
 def start(
-    build: Build, made: ScalingPlan, rngs: nnx.Rngs, numbers: PlanNumbers | None = None
+    build: Build | BuildDeep,
+    made: ScalingPlan,
+    rngs: nnx.Rngs,
+    numbers: PlanNumbers | None = None,
 ) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
     numbers = PlanNumbers.of(made) if numbers is None else numbers
-    model = build(made.width, rngs)
+    model = of_depth(build, made.depth and made.depth.now)(made.width, rngs)
     for path, variable in parameters(model):
         # Not even multiplied by one: at the base width nothing is touched.
         if path in numbers.init:
@@ -223,7 +212,7 @@ def scale_updates(
 
     def init(params: Any) -> Any:
         state = inner.init(params)
-        _check(made, state)
+        refuse_other(made, state)
         return (state, jnp.zeros((), jnp.int32)) if shrinks else (state,)
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
@@ -254,73 +243,4 @@ def _lost(retained: float, state: Any) -> Any:
     return jnp.where(state[1] == 0, 1.0 - retained, 0.0)
 
 
-def _check(made: ScalingPlan, state: Any) -> None:
-    """Refuse another optimizer than the plan's, as what it keeps says."""
-    kept: list[Any] = []
-
-    def visit(node: Any) -> bool:
-        name = type(node).__name__
-        other = name.startswith(_OTHERS) and name not in _NEUTRAL
-        if name in _STATES or other:
-            kept.append(node)
-        return False
-
-    jax.tree.flatten(state, is_leaf=visit)
-    names = [type(node).__name__ for node in kept]
-    wanted = made.optimizer
-    needed = _NEEDED.get(wanted)
-    # Muon trains what is no matrix with Adam.
-    allowed = {needed, "ScaleByAdamState"} if wanted == "muon" else {needed}
-    wrong = [name for name in names if name not in allowed]
-    if wrong or (needed is not None and needed not in names):
-        said = f"it keeps {', '.join(wrong)}" if wrong else f"it keeps no {needed}"
-        likely = _STATES.get(wrong[0], ("",))[0] if wrong else "sgd"
-        if not likely:
-            remedy = f"no rule here is that one's, so give {wanted!r}"
-        else:
-            remedy = f"say parametrize(..., optimizer={likely!r}), or give the former"
-        raise ScalingError(
-            f"the model was scaled for {wanted!r}, and this optimizer is another: "
-            f"{said}; {remedy}"
-        )
-    if wanted == "muon":
-        _check_muon(made, next(n for n in kept if type(n).__name__ == "MuonState"))
-
-
-def _check_muon(made: ScalingPlan, state: Any) -> None:
-    paths = {path_of(k) for k, _ in jax.tree_util.tree_flatten_with_path(state.mu)[0]}
-    if paths != {row.tensor.path for row in made.rows if row.matrix}:
-        raise ScalingError(
-            "the spectral rule is for hidden matrices alone: write optax.contrib.muon("
-            "..., muon_weight_dimension_numbers=scaled.matrices)"
-        )
-
-
-def show(made: ScalingPlan) -> str:
-    """Return the table of a plan: a line a parameter."""
-    head = ("parameter", "shape", "grows", "role", "starts", "init ×", "lr ×", "from")
-    lines: list[tuple[str, ...]] = [head]
-    for row in made.rows:
-        shape = "×".join(map(str, row.tensor.shape)) or "scalar"
-        grows = ", ".join(
-            f"{axis}: {'·'.join(names)}"
-            for axis, names in enumerate(row.tensor.grows)
-            if names
-        )
-        known = (row.tensor.name, shape, grows or "-", row.role, str(row.law))
-        lines.append((*known, f"{row.init:.4g}", f"{row.lr:.4g}", row.why))
-    sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = [
-        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
-        for line in lines
-    ]
-    source = f"{made.optimizer}: {rule_of(made.optimizer).source}"
-    title = (
-        f"{made.parametrization.label} from width {made.base_width} to {made.width}"
-        f"; {source}"
-    )
-    factors = [f'Multiplier("{k}"): × {v:.4g}' for k, v in made.multipliers.items()]
-    return "\n".join([title, *texts, *factors])
-
-
-__all__ = ["Scaled", "parametrize", "scale_updates", "show", "start"]
+__all__ = ["Scaled", "parametrize", "scale_updates", "start"]

@@ -109,7 +109,7 @@ class TrainedWidth(Computed):
             for name in self.parametrizations
         ]
         names = [made.parametrization.name for made in plans]
-        losses = self._losses(plans)
+        losses = self.losses(plans)
         return [
             {"parametrization": name, "lr": lr, "seed": seed, "loss": float(loss)}
             for name, by_rate in zip(names, losses, strict=True)
@@ -117,7 +117,7 @@ class TrainedWidth(Computed):
             for seed, loss in zip(self.seeds, by_seed, strict=True)
         ]
 
-    def _losses(self, plans: Sequence[ScalingPlan]) -> np.ndarray:
+    def losses(self, plans: Sequence[ScalingPlan]) -> np.ndarray:
         """Losses by plan, rate and seed: one program trains all."""
         made = plans[0]
         factors, numbers = stacked(plans)

@@ -1,0 +1,77 @@
+"""What models of several sizes do, as one table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import optax
+
+from widthlab.scaling.activity import Activity, ModelLoss, measure_activity
+from widthlab.scaling.blocks import BuildDeep
+from widthlab.scaling.plans import ScalingPlan
+from widthlab.scaling.survey import Build
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Setting(NamedTuple):
+    """How models are trained and looked at.
+
+    Attributes:
+        build: makes the model.
+        batch: what the loss takes.
+        loss: `loss(model, batch)`.
+        tx: the optimizer.
+        steps: of training.
+        seeds: one a model.
+        together: seeds that are trained at a time.
+        read_outs: layers that start at zero for training.
+    """
+
+    build: Build | BuildDeep
+    batch: Any
+    loss: ModelLoss
+    tx: optax.GradientTransformation
+    steps: int
+    seeds: tuple[int, ...]
+    together: int
+    read_outs: frozenset[str]
+
+
+def measured(
+    setting: Setting,
+    arms: Sequence[str],
+    plans: Sequence[ScalingPlan],
+    layers: Sequence[str],
+) -> pd.DataFrame:
+    """Measure models of one size under several plans, which have names.
+
+    Returns:
+        A row an arm, seed, module and quantity.
+    """
+    import jax
+
+    keys = jax.vmap(jax.random.key)(jax.numpy.asarray(setting.seeds))
+    active = measure_activity(
+        setting.build, plans, setting.tx, setting.batch, setting.loss, setting.steps,
+        keys, setting.together, setting.read_outs, layers,
+    )  # fmt: skip
+    return _rows(active, arms, setting.seeds)
+
+
+def _rows(active: Activity, arms: Sequence[str], seeds: Sequence[int]) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    columns = ["parametrization", "seed"]
+    index = pd.MultiIndex.from_product([arms, seeds], names=columns)
+    parts = []
+    for quantity in ("start", "change", "own"):
+        values = getattr(active, quantity)
+        flat = {module: np.asarray(v).ravel() for module, v in values.items()}
+        wide = pd.DataFrame(flat, index=index).reset_index()
+        long = wide.melt(columns, var_name="module")
+        parts.append(long.assign(quantity=quantity))
+    return pd.concat(parts, ignore_index=True)
