@@ -7,7 +7,7 @@ initial values and on its learning rate, and nothing else of the model changes.
 """
 
 from widthlab.scaling.check import CoordinateCheck, coordinate_check
-from widthlab.scaling.depth_check import depth_check
+from widthlab.scaling.deep_check import depth_check
 from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
