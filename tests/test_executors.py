@@ -223,6 +223,17 @@ def test_a_cell_that_kills_every_worker_is_given_up():
         list(completed(die, [0], pool))
 
 
+def test_a_script_without_a_guard_is_told_so(tmp_path):
+    """Each worker imports it, begins workers of its own, and dies of that."""
+    lines = ["import math", "from widthlab.runs.executors import Processes"]
+    lines += ["with Processes(1) as pool:", "    pool.submit(math.sqrt, 4.0).result()"]
+    script = tmp_path / "unguarded.py"
+    script.write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    *_, last = [line for line in done.stderr.splitlines() if "LostWorkers" in line]
+    assert "as they started" in last and "__main__" in last and "memory" not in last
+
+
 def test_a_worker_killed_in_a_sweep(serial, tmp_path):
     """The sweep itself: a worker is killed while it trains, and all runs come."""
     with Processes(2) as pool:

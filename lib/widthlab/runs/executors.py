@@ -202,6 +202,17 @@ def _from_dask(
             client.cancel([f for f in futures if not f.done()])
 
 
+_DEAD = (
+    f"{DEATHS} workers died over the same cell, for lack of memory, say; give fewer "
+    "runs at a time (together=...) or fewer workers"
+)
+_STILLBORN = (
+    f"{DEATHS} workers died as they started, before any work. A script that makes "
+    "workers is imported by each of them: put what it does below "
+    '`if __name__ == "__main__":`'
+)
+
+
 class Processes(ThreadPoolExecutor):
     """Worker processes of this machine, each with its own share of it.
 
@@ -251,21 +262,21 @@ class Processes(ThreadPoolExecutor):
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def _in_worker(self, fn: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        if not hasattr(self._own, "share"):  # this thread's first cell
-            self._own.share = next(self._shares)
-            self._own.pool = self._start(self._own.share)
+        own = self._own
+        if not hasattr(own, "share"):  # this thread's first cell
+            own.share, own.pool = next(self._shares), None
+        alive = False
         for _ in range(DEATHS):
             try:
-                return self._own.pool.submit(fn, *args, **kwargs).result()
+                if own.pool is None:
+                    own.pool = self._start(own.share)
+                    own.pool.submit(os.getpid).result()  # it has started, and lives
+                alive = True
+                return own.pool.submit(fn, *args, **kwargs).result()
             except BrokenExecutor:
-                self._own.pool.shutdown(wait=False)
-                self._own.pool = self._start(self._own.share)
-        raise LostWorkersError(
-            f"{DEATHS} workers died over the same cell, for lack of memory, say; give "
-            "fewer runs at a time (together=...) or fewer workers. Workers that die as "
-            "they start are those of a script that makes them itself: put what it does "
-            'below `if __name__ == "__main__":`'
-        )
+                own.pool.shutdown(wait=False)
+                own.pool = None
+        raise LostWorkersError(_DEAD if alive else _STILLBORN)
 
     def _start(self, share: int) -> ProcessPoolExecutor:
         pool = ProcessPoolExecutor(
