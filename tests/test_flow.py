@@ -284,7 +284,7 @@ def test_single_precision_is_single(method):
 
 @pytest.mark.parametrize(("end", "status"), [(1e4, "finished"), (1e6, "failed")])
 def test_the_longest_time_in_single_precision(end, status):
-    """Beyond it the first step is too small for float32, and the failure is recorded."""
+    """Beyond it the first step is too small for float32; the failure is recorded."""
     method = Adaptive(rtol=1e-5, atol=1e-7)
     (run,) = solve([TOYS["decay"]], np.array([0, end]), method=method, dtype="float32")
     assert (run.status, run.reached) == (status, end if status == "finished" else 0)
