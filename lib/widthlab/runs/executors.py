@@ -267,14 +267,14 @@ class Processes(ThreadPoolExecutor):
             own.share, own.pool = next(self._shares), None
         alive = False
         for _ in range(DEATHS):
+            pool = own.pool or self._start(own.share)
             try:
                 if own.pool is None:
-                    own.pool = self._start(own.share)
-                    own.pool.submit(os.getpid).result()  # it has started, and lives
-                alive = True
-                return own.pool.submit(fn, *args, **kwargs).result()
+                    pool.submit(os.getpid).result()  # it has started, and lives
+                own.pool, alive = pool, True
+                return pool.submit(fn, *args, **kwargs).result()
             except BrokenExecutor:
-                own.pool.shutdown(wait=False)
+                pool.shutdown(wait=False)
                 own.pool = None
         raise LostWorkersError(_DEAD if alive else _STILLBORN)
 
