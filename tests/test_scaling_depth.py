@@ -84,6 +84,25 @@ def test_a_relative_update_follows_the_size_that_was_absorbed(known):
     assert [row.lr for row in kernels] == pytest.approx([S**-0.5] * 2)
 
 
+def test_a_relative_update_of_what_starts_at_zero_follows_no_size(known):
+    """Its floor is a size that nothing has absorbed."""
+    rows = {r.tensor.name: r for r in plan("adafactor", 1.0, known=known).rows}
+    assert rows["blocks.2.down.bias"].lr == pytest.approx(1 / S)
+    assert rows["blocks.2.up.bias"].lr == pytest.approx(1.0)
+
+
+def test_small_arrays_keep_their_size():
+    """Their sizes differ by chance, of which no factor is made."""
+
+    def narrow(width, depth, rngs):
+        model = Deep(width, depth, rngs)
+        model.head = nnx.Linear(width, 1, rngs=rngs)
+        return model
+
+    for row in plan(build=narrow, now=6, base=2).rows:
+        assert row.init == pytest.approx(1 / 3 if row.tensor.path[-2] == "down" else 1)
+
+
 def test_width_and_depth_multiply(known):
     wide = {row.tensor.name: row for row in plan(width=4 * WIDTH, known=known).rows}
     assert wide["blocks.3.up.kernel"].lr == pytest.approx(1 / 4)
@@ -213,10 +232,9 @@ def vectors():
 
 
 def check(build, batch, **options):
-    options = {"depths": (2, 4, 6), "seeds": 4, "control": False, **options}
-    return scaling.depth_check(
-        build, ends=ENDS, width=32, batch=batch, loss=of_classes, **options
-    )
+    options = {"width": 32, "depths": (2, 4, 6), "seeds": 4, "ends": ENDS, **options}
+    options = {"control": False, **options}
+    return scaling.depth_check(build, batch=batch, loss=of_classes, **options)
 
 
 @pytest.fixture(scope="module")
@@ -281,6 +299,10 @@ def test_half_way_may_be_between_two_blocks():
 def test_a_check_that_cannot_tell_is_refused(vectors):
     with pytest.raises(scaling.ScalingError, match="three depths"):
         check(deep(), vectors, depths=(2, 4))
+    with pytest.raises(scaling.ScalingError, match=r"width is .*; models that are"):
+        check(deep(), vectors, width={"d": 16})
+    with pytest.raises(scaling.ScalingError, match="ends is 'blocks"):
+        check(deep(), vectors, ends="blocks.*.down")
     with pytest.raises(scaling.ScalingError, match="no list of blocks"):
         scaling.depth_check(
             DeepStack, ends=("blocks.down",), depths=(1, 2, 4), width=16,
@@ -316,8 +338,43 @@ def named(width, depth, rngs):
     return model
 
 
+def one_for_all(width, depth, rngs):
+    """Every block has a norm of its own, and all have one last layer."""
+    model = Deep(width, depth, rngs)
+    for block in model.blocks:
+        block.down = model.blocks[0].down
+    return model
+
+
+def one_block(width, depth, rngs):
+    """Beside a list of blocks, one block as often as the model is deep."""
+    model = Deep(width, depth, rngs)
+    model.others = nnx.List([nnx.Linear(width, width, rngs=rngs)] * depth)
+    return model
+
+
+def of_all_layers(width, depth, rngs):
+    model = Deep(width, depth, rngs)
+    model.head = nnx.Linear(depth * width, 3, rngs=rngs)
+    return model
+
+
+def raw(width, depth, rngs):
+    """Blocks that are arrays, and no layers."""
+    model = Deep(width, depth, rngs)
+    for block in model.blocks:
+        block.up = block.down = block.norm = None
+        block.w1, block.w2 = (nnx.Param(jnp.ones((width, width))) for _ in "12")
+    return model
+
+
 LINEAR = ("blocks.*",)
 BAD = {
+    "shared": (one_for_all, {}, "'blocks.0.down.*' and 'blocks.1.down.*' are one"),
+    "one block": (one_block, {}, "'others.0.* and 'others.1.* are one parameter"),
+    "all layers": (of_all_layers, {}, "grows with the depth and with the width"),
+    "arrays": (raw, {"ends": LINEAR}, "has w1, w2: a branch is ended by a layer"),
+    "one of them": (deep(), {"ends": ("blocks.0.down",)}, r"write \* in place of"),
     "ignored": (odd(lambda d: 2), {"ends": LINEAR}, "at 1 and at 4 all are the same"),
     "one more": (odd(lambda d: d + 1), {"ends": LINEAR}, r"\[2, 3, 5\] layers at"),
     "no list": (named, {"ends": ("block0",)}, "put the blocks into a list"),

@@ -11,14 +11,15 @@ a second copy of a verdict could differ from the first. The site has it as
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from widthlab.claims import Judgement
 from widthlab.data.origins import origin
-from widthlab.runs.archive import MEASUREMENTS, SIDECAR
+from widthlab.data.sources import SOURCES
+from widthlab.runs.archive import SIDECAR, measurements_of
 
 from richregime import bibliography
 from richregime.chapters import BookError, Chapter
@@ -84,15 +85,24 @@ def stored_runs(root: Path, chapter: Chapter) -> dict[str, Any] | None:
         return None
     runs = json.loads(sidecar.read_text(encoding="utf-8"))["runs"].values()
     made = [run["provenance"] for run in runs]
+    kinds = sorted({measurements_of(run["kind"]) for run in runs})
     return {
         "runs": len(made),
         "seconds": round(sum(one["wall_s"] for one in made), 1),
         "devices": sorted({f"{one['devices']} x {one['device']}" for one in made}),
         "dates": [edge(one["created"][:10] for one in made) for edge in (min, max)],
         "jax": sorted({one["jax"] for one in made}),
-        "data": sorted({run["spec"]["data"]["name"] for run in runs}),
-        "files": [_file(root, folder / name) for name in (SIDECAR, MEASUREMENTS)],
+        "data": sorted({name for run in runs for name in _data_of(run["spec"])}),
+        "files": [_file(root, folder / name) for name in (SIDECAR, *kinds)],
     }
+
+
+def _data_of(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the data sets of a stored run; a computation has them among its fields."""
+    if "data" in spec:
+        yield spec["data"]["name"]
+    fields = spec.get("fields", {}).values()
+    yield from (v for v in fields if isinstance(v, str) and v in SOURCES)
 
 
 def _papers(root: Path, judged: Sequence[Judgement]) -> list[dict[str, Any]]:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
+from widthlab.scaling.ends import name_of, parameters_of, pattern_of
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.survey import MULTIPLES, Build, Path, Width, abstract, shapes
+from widthlab.scaling.survey import (
+    MULTIPLES,
+    Build,
+    Path,
+    Width,
+    abstract,
+    scaled_width,
+    shapes,
+)
 
 BuildDeep = Callable[[Any, int, nnx.Rngs], nnx.Module]
 """Makes a model with a number of blocks: `build(width, depth, rngs)`."""
@@ -58,15 +68,19 @@ def blocks_of(
             inside a block.
     """
     depths = [base * by for by in MULTIPLES]
-    looked = {at: _evaluated(build, width, at) for at in {*depths, now}}
+    models = {at: _evaluated(build, width, at) for at in {*depths, now}}
+    lists = _growing_lists([_places(models[at]) for at in depths], depths)
+    _own(models[now], lists)
+    looked = {at: shapes(model) for at, model in models.items()}
     found = [looked[at] for at in depths]
-    lists = _growing_lists(found, depths)
     first = _patterns(found[0], lists)
     grown = {pattern for pattern in first if None in pattern}
     for by, other in zip(MULTIPLES[1:], found[1:], strict=True):
         patterns = _patterns(other, lists)
         _alike(patterns, first, base * by, base)
         grown |= {p for p in first if _stacks(p, first[p], patterns[p], by)}
+    wider = _evaluated(build, scaled_width(width, 2), base)
+    _deep_alone(first, _patterns(found[1], lists), _patterns(shapes(wider), lists))
     if not grown:
         raise ScalingError(
             f"no parameter of build(width, depth, rngs) grows with the depth: at "
@@ -78,7 +92,7 @@ def blocks_of(
     _alike(here.values(), first, now, base)
     _follows(last, lists, _lengths(found[0]), now, base)
     inside = frozenset(path for path, pattern in here.items() if pattern in grown)
-    chosen = [_named(end, inside, lists) for end in ends]
+    chosen = [parameters_of(end, inside, lists) for end in ends]
     begins: dict[Path, Path] = {}
     for path, pattern in here.items():
         begins.setdefault(pattern, path)
@@ -87,25 +101,64 @@ def blocks_of(
     return Blocks(lengths, first_of, last, inside, frozenset().union(*chosen))
 
 
-def pattern_of(path: Path, lists: Collection[Path]) -> Path:
-    """Return a path with None for its place in lists that grow."""
-    return tuple(None if path[:i] in lists else part for i, part in enumerate(path))
-
-
-def name_of(pattern: Path) -> str:
-    """Return a pattern in one word, with * for its place in a list."""
-    return ".".join("*" if part is None else str(part) for part in pattern)
-
-
-def _evaluated(build: Build | BuildDeep, width: Width, depth: int) -> Shapes:
+def _evaluated(build: Build | BuildDeep, width: Width, depth: int) -> nnx.Module:
     try:
-        return shapes(abstract(of_depth(build, depth), width))
+        return abstract(of_depth(build, depth), width)
     except ScalingError as error:
         raise ScalingError(
             f"at depth {depth}: {error} With depth= a model is made by "
             "build(width, depth, rngs), and looked at "
             f"{MULTIPLES} times the base depth"
         ) from error
+
+
+def _places(model: nnx.Module) -> dict[Path, int]:
+    """Return every path to a parameter, with what tells parameters apart.
+
+    The model's state has each but once, wherever it is used.
+    """
+
+    def part(key: Any) -> Any:
+        names = (getattr(key, name, None) for name in ("name", "idx", "key"))
+        return next(name for name in names if name is not None)
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(
+        model, is_leaf=lambda node: isinstance(node, nnx.Variable)
+    )
+    return {
+        tuple(map(part, keys)): id(leaf)
+        for keys, leaf in leaves
+        if isinstance(leaf, nnx.Param)
+    }
+
+
+def _own(model: nnx.Module, lists: Collection[Path]) -> None:
+    """Refuse blocks that share a parameter, with one another or with what is outside.
+
+    What moves it is a sum over all that use it, for which there is no rule here.
+    """
+    met: dict[int, Path] = {}
+    for path, variable in _places(model).items():
+        other = met.setdefault(variable, path)
+        both = (other, path)
+        if other != path and any(None in pattern_of(p, lists) for p in both):
+            one, two = (".".join(map(str, p)) for p in both)
+            raise ScalingError(
+                f"{one!r} and {two!r} are one parameter: how one that blocks share "
+                "scales with their number is not known here; give every block its own"
+            )
+
+
+def _deep_alone(first: Shapes, deeper: Shapes, wider: Shapes) -> None:
+    """Refuse an axis that grows with depth and width, as one over all layers does."""
+    for pattern, shape in first.items():
+        sizes = zip(shape, deeper[pattern], wider[pattern], strict=False)
+        for axis, (size, deep, wide) in enumerate(sizes):
+            if deep != size != wide:
+                raise ScalingError(
+                    f"axis {axis} of {name_of(pattern)!r} grows with the depth and "
+                    "with the width: it is no stack of layers, and has no rule"
+                )
 
 
 def _alike(found: Collection[Path], first: Shapes, at: int, base: int) -> None:
@@ -135,7 +188,9 @@ def _follows(
             )
 
 
-def _growing_lists(found: Sequence[Shapes], depths: list[int]) -> frozenset[Path]:
+def _growing_lists(
+    found: Sequence[Collection[Path]], depths: list[int]
+) -> frozenset[Path]:
     """Return where lists stand that are as long as the model is deep.
 
     Raises:
@@ -190,30 +245,3 @@ def _stacks(
             "depth, and nothing else may depend on it"
         )
     return True
-
-
-def _named(end: str, inside: Collection[Path], lists: Collection[Path]) -> set[Path]:
-    """Return the parameters of the layers that an end names."""
-    parts = end.split(".")
-    here = {path for path in inside if matches(path[:-1], parts)}
-    if not here:
-        layers = sorted({name_of(pattern_of(path, lists)[:-1]) for path in inside})
-        raise ScalingError(
-            f"ends names {end!r}, which is no layer inside a block; these are "
-            f"{', '.join(layers)}"
-        )
-    below = {p for p in inside if matches(p[: len(parts)], parts)} - here
-    if below:
-        raise ScalingError(
-            f"ends names {end!r}, which has {min(map(name_of, below))!r} beside "
-            "parameters of its own: its output is not linear in all of them together, "
-            "so that they cannot absorb a multiplier; end the branch with a plain layer"
-        )
-    return here
-
-
-def matches(path: Path, parts: Sequence[str]) -> bool:
-    """Whether a path is what an end names; `*` stands for any one part."""
-    return len(path) == len(parts) and all(
-        want in ("*", str(part)) for part, want in zip(path, parts, strict=True)
-    )

@@ -2,7 +2,7 @@ r"""The coordinate check over depth: do signals and their changes scale as predi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -10,6 +10,7 @@ import optax
 
 from widthlab.scaling.activity import ModelLoss
 from widthlab.scaling.blocks import BuildDeep, of_depth
+from widthlab.scaling.cases import Roles
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
 from widthlab.scaling.depths import Depth, deepened
 from widthlab.scaling.errors import ScalingError, seeds_of
@@ -19,6 +20,7 @@ from widthlab.scaling.measured import Setting, measured
 from widthlab.scaling.places import expected_of, places_of, renamed
 from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.signals import signals_of, traced
+from widthlab.scaling.survey import Width
 
 
 def depth_check(
@@ -27,7 +29,7 @@ def depth_check(
     ends: Sequence[str],
     exponent: float = 1.0,
     depths: Sequence[int],
-    width: int,
+    width: Width,
     batch: Any,
     loss: ModelLoss,
     base_depth: int = 1,
@@ -35,6 +37,8 @@ def depth_check(
     tx: optax.GradientTransformation | None = None,
     steps: int = 4,
     seeds: int | Sequence[int] = 4,
+    roles: Roles | None = None,
+    tied: bool | None = None,
     control: bool = True,
     undecided: Sequence[str] = ("scores",),
     margin: float = MARGIN,
@@ -63,6 +67,10 @@ def depth_check(
     at the start is of order $L^{1/2 - \alpha}$ and so vanishes; the stream's start is
     then judged as bounded.
 
+    What a branch adds is told by the output of the layer that ends it. Turn dropout
+    off (`model.eval()` inside build): behind that layer it makes what is added another
+    value, and its noise has no exponent.
+
     Args:
         build: makes the model, `build(width, depth, rngs)`, its blocks in lists.
         ends: as for `widthlab.scaling.Depth`.
@@ -79,6 +87,8 @@ def depth_check(
         tx: the optimizer itself, with its rate; by default Adam with 0.003.
         steps: of training, at least two.
         seeds: how many models of each depth, or their seeds.
+        roles: as for `widthlab.scaling.parametrize`.
+        tied: likewise.
         control: whether to train models without any rule for depth, which must fail.
         undecided: outputs in whose name one of these words is are not judged.
         margin: tolerance of a slope.
@@ -87,6 +97,11 @@ def depth_check(
     Raises:
         ScalingError: the model cannot be scaled, or has no blocks in lists.
     """
+    if isinstance(width, Mapping):
+        raise ScalingError(
+            f"width is {width!r}; models that are checked over depth have one width, a "
+            "number: set others inside build"
+        )
     ascending = sorted({*depths})
     if len(ascending) < 3 or steps < 2:
         raise ScalingError(
@@ -94,7 +109,7 @@ def depth_check(
             "and a read-out that starts at zero two steps"
         )
     numbers = seeds_of(seeds)
-    rule = Depth(ascending[0], base_depth, tuple(ends), exponent)
+    rule = Depth(ascending[0], base_depth, ends, exponent)  # type: ignore[arg-type]
     signals = signals_of(of_depth(build, ascending[0]), batch, loss, (width, 2 * width))
     setting = Setting(
         build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
@@ -107,7 +122,7 @@ def depth_check(
         deep = deepened(build, width, depth)
         made = plan(
             build, "mup", width=width, base_width=width, optimizer=optimizer,
-            depth=depth, sizes=sizes, deep=deep,
+            depth=depth, sizes=sizes, deep=deep, roles=roles, tied=tied,
         )  # fmt: skip
         found = traced(of_depth(build, now), batch, loss, width)
         places = places_of(found, depth.ends, deep.blocks)

@@ -21,13 +21,15 @@ this.
 
 The parameters that end a branch absorb $m$: its output is linear in them, so that
 with initial values times $m$, and rates times $m^2$ (SGD) or $m$ (Adam), the same
-network trains by the same steps. Both then have the rate $s^{-1}$ at any $\alpha$.
+network trains by the same steps. Both then have the rate $s^{-1}$ at any $\alpha$. So
+does Adafactor's for what starts at zero, whose updates have a floor and no size to
+follow; others of its updates follow the size that was absorbed.
 
 Weight decay by a share of each step (`Scaled.optimizer(..., decay=)`) is the same for
 $m \theta$ as for $\theta$, and at any depth. Dey et al. keep AdamW's coefficient, so
 that their share, rate times coefficient, has the factor $s^{\alpha - 1}$: one at
 $\alpha = 1$. Coefficients inside the optimizer are multiplied with the rate, and of
-what absorbed $m$ with one power of $m$ too many.
+what absorbed $m$ with one power of $m$ too many under Adam, and two under SGD.
 
 Adam's ε has to follow gradients. Those of parameters inside a branch are proportional
 to $m$, so that there $\varepsilon \propto s^{-\alpha}$ (Dey et al. 2025, Equation 40);
@@ -92,16 +94,18 @@ class Depth:
         """What each branch is multiplied by."""
         return self.ratio**-self.exponent
 
-    def rate(self, rule: UpdateRule, *, end: bool) -> float:
+    def rate(self, rule: UpdateRule, *, end: bool, zero: bool = False) -> float:
         """Return the factor on the learning rate of a parameter inside a branch.
 
         Args:
             rule: what an update is like.
             end: whether the parameter absorbs the multiplier.
+            zero: whether it starts at zero, so that a relative update has a floor in
+                place of its size to follow.
         """
         gradient = rule.update == "gradient"
         rate = self.ratio ** ((2 if gradient else 1) * self.exponent - 1)
-        if not end or rule.update == "relative":
+        if not end or (rule.update == "relative" and not zero):
             return rate  # a relative update follows the size that was absorbed
         return self.ratio**-1.0
 
@@ -112,6 +116,8 @@ class DepthFactors(NamedTuple):
     init: Mapping[Path, float]
     lr: Mapping[Path, float]
 
+
+_SURELY = 6.0  # standard errors from which on two sizes are not equal
 
 Logs = dict[Path, np.ndarray]
 """Logarithms of the sizes at which parameters start, by seed."""
@@ -138,7 +144,10 @@ def depth_factors(
     for path, first in blocks.first.items():
         own = _ratio(base[first], deep.starts[first], depth.ratio)
         init[path] = (depth.multiplier if path in blocks.ends else 1.0) / own
-    rates = {p: depth.rate(rule, end=p in blocks.ends) for p in blocks.inside}
+    rates = {}
+    for path in blocks.inside:
+        zero = bool(np.isneginf(base[blocks.first[path]]).any())
+        rates[path] = depth.rate(rule, end=path in blocks.ends, zero=zero)
     return DepthFactors(init, rates)
 
 
@@ -175,4 +184,7 @@ def _ratio(base: np.ndarray, deep: np.ndarray, by: float) -> float:
     exponent = law_of(base, deep, by)
     if exponent is not None:
         return by ** -float(exponent)
-    return math.exp(float(np.mean(deep) - np.mean(base)))
+    # Small arrays have other sizes by chance, and their initialisers know no depth.
+    gap = float(np.mean(deep) - np.mean(base))
+    error = math.sqrt((np.var(base, ddof=1) + np.var(deep, ddof=1)) / len(base))
+    return math.exp(gap) if abs(gap) > _SURELY * error else 1.0

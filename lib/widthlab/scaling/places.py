@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from widthlab.scaling.blocks import Blocks, matches
+from widthlab.scaling.blocks import Blocks
+from widthlab.scaling.ends import matches
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.judge import Expected
 from widthlab.scaling.signals import Traced

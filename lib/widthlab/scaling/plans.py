@@ -136,7 +136,7 @@ def plan(
     ]
     if depth is not None and deep is not None:
         extra = depth_factors(deep, depth, rule, sizes.logs)
-        rows = _deep_rows(rows, deep, extra)
+        rows = _deep_rows(rows, deep, extra, depth)
         _as_deep(rows, of_depth(build, depth.now), width, depth)
     return ScalingPlan(table, optimizer, width, base_width, tuple(rows), factors, depth)
 
@@ -153,7 +153,7 @@ def _looked(
 
 
 def _deep_rows(
-    rows: list[ParameterRow], deep: Deepened, extra: DepthFactors
+    rows: list[ParameterRow], deep: Deepened, extra: DepthFactors, depth: Depth
 ) -> list[ParameterRow]:
     """Return a row for each parameter of the deep model: that of the first block."""
     known, found = {row.tensor.path: row for row in rows}, []
