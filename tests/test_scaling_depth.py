@@ -91,6 +91,18 @@ def test_a_relative_update_of_what_starts_at_zero_follows_no_size(known):
     assert rows["blocks.2.up.bias"].lr == pytest.approx(1.0)
 
 
+def test_at_the_base_width_nothing_is_scaled_whatever_was_measured():
+    def build(width, rngs):
+        return nnx.Linear(width, 1, rngs=rngs)
+
+    sizes = scaling.measure(build, WIDTH)
+    lawless = sizes._replace(exponents=dict.fromkeys(sizes.exponents))
+    for width, same in ((WIDTH, True), (4 * WIDTH, False)):
+        made = scaling.plan(build, "mup", width=width, base_width=WIDTH, sizes=lawless)
+        (kernel,) = [row for row in made.rows if row.tensor.path[-1] == "kernel"]
+        assert (kernel.init == 1.0) == same
+
+
 def test_small_arrays_keep_their_size():
     """Their sizes differ by chance, of which no factor is made."""
 

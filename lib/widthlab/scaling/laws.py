@@ -108,6 +108,8 @@ def laws(
         exponent = sizes.exponents[path]
         if np.isneginf(sizes.logs[path]).any():
             found[path] = StartingLaw(True, None, 1.0)
+        elif together == 1:  # the user's own network, whatever was measured
+            found[path] = StartingLaw(False, exponent, 1.0)
         elif exponent is not None and together is not None:
             found[path] = StartingLaw(False, exponent, together ** -float(exponent))
         else:
