@@ -33,25 +33,16 @@ from widthlab.scaling.transfers import TrainedWidth
 sys.path.append(str(ROOT / "tests"))
 
 import scaling_models as models  # the users' models of the tests
+from scaling_models import of_classes, tokens
 
 KEPT = ROOT / "results" / "scaling-depth.json"
 SEEDS = 6
-
-
-def of_classes(model: Any, batch: Any) -> Any:
-    x, y = batch
-    return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
 
 
 def vectors(key: Any, number: Any, size: int = 32) -> Any:
     x = jax.random.normal(jax.random.fold_in(key, number), (size, 8))
     first, second = x[:, 0] * x[:, 1] > 0, x[:, 2] > 0
     return x, first.astype(int) + second.astype(int)
-
-
-def tokens() -> Any:
-    drawn = jax.random.randint(jax.random.key(0), (4, 9), 0, 16)
-    return drawn[:, :-1], drawn[:, 1:]
 
 
 def decoder(width: int, depth: int, rngs: nnx.Rngs) -> nnx.Module:
@@ -133,9 +124,7 @@ def transfer(
             )
             for alpha in (1.0, 0.5)
         }  # fmt: skip
-        first = plans["α = 1"]
-        plain = tuple(row._replace(init=1.0, lr=1.0) for row in first.rows)
-        plans["no rule"] = first._replace(rows=plain)
+        plans["no rule"] = plans["α = 1"].plain()
         run = TrainedWidth(
             build, vectors, of_classes, optax.adam, ("mup",), width, width, rates,
             seeds, steps, "adam",

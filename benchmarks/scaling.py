@@ -30,24 +30,15 @@ from widthlab.claims.check import Outcome
 sys.path.append(str(ROOT / "tests"))
 
 import scaling_models as models  # the users' models of the tests
+from scaling_models import of_classes, tokens
 
 SETS, SEEDS = 20, 4
 RATES = ROOT / "results" / "scaling-rates.json"
 
 
-def of_classes(model: Any, batch: Any) -> Any:
-    x, y = batch
-    return optax.softmax_cross_entropy_with_integer_labels(model(x), y).mean()
-
-
 def vectors() -> Any:
     x = jax.random.normal(jax.random.key(0), (16, 8))
     return x, jax.random.randint(jax.random.key(1), (16,), 0, 3)
-
-
-def tokens() -> Any:
-    drawn = jax.random.randint(jax.random.key(0), (4, 9), 0, 16)
-    return drawn[:, :-1], drawn[:, 1:]
 
 
 def images() -> Any:

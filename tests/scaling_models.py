@@ -2,9 +2,23 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
+import optax
 from flax import nnx
 from widthlab import scaling
+
+
+def of_classes(model, batch):
+    """The loss of a model that tells classes apart."""
+    logits = model(batch[0])
+    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
+
+
+def tokens():
+    """Tokens, and those that come next."""
+    drawn = jax.random.randint(jax.random.key(0), (4, 9), 0, 16)
+    return drawn[:, :-1], drawn[:, 1:]
 
 
 class Block(nnx.Module):

@@ -10,7 +10,7 @@ import optax
 import pandas as pd
 import pytest
 from flax import nnx
-from scaling_models import convolutional, perceptron, transformer
+from scaling_models import convolutional, of_classes, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
@@ -21,11 +21,6 @@ from widthlab.scaling.transfers import TrainedWidth
 WIDTHS = (32, 64, 128)
 MLP = perceptron()
 pytestmark = pytest.mark.usefixtures("as_users_do")
-
-
-def of_classes(model, batch):
-    logits = model(batch[0])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
 
 def of_tokens(model, batch):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from scaling_models import Deep, DeepStack, Transformer, deep
+from scaling_models import Deep, DeepStack, Transformer, deep, of_classes
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.scaling.blocks import blocks_of, of_depth
@@ -230,11 +230,6 @@ def test_the_table_says_how_deep(known):
 
 
 # The check
-
-
-def of_classes(model, batch):
-    logits = model(batch[0])
-    return optax.softmax_cross_entropy_with_integer_labels(logits, batch[1]).mean()
 
 
 @pytest.fixture(scope="module")

@@ -102,13 +102,13 @@ def measure_activity(
     alone = own_change(graph, made, loss, batch, layers)
     parts = []
     for keys_here in _chunks(keys, together):
-        own, carry = draw(factors, keys_here)
-        at_start, before = work(factors, own), work(factors, carry)
+        as_built, silent = draw(factors, keys_here)
+        at_start, before = work(factors, as_built), work(factors, silent)
         stepped = before
         for _ in range(steps - 1):
             stepped = work(factors, stepped.carry)
-        after_all = stepped.carry
-        after = work(factors, after_all)
+        trained = stepped.carry
+        after = work(factors, trained)
         change = {
             name: _rms(np.asarray(value) - np.asarray(before.seen[name]))
             for name, value in after.seen.items()
@@ -116,7 +116,7 @@ def measure_activity(
         begun = {name: _rms(value) for name, value in at_start.seen.items()}
         seen = {name: before.seen[name] for name in layers}
         own = {
-            name: np.asarray(alone(carry, after_all, seen, np.int32(place)))
+            name: np.asarray(alone(silent, trained, seen, np.int32(place)))
             for place, name in enumerate(layers)
         }
         parts.append(Activity(begun, change, own, np.asarray(stepped.loss)))

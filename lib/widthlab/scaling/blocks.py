@@ -69,8 +69,9 @@ def blocks_of(
     """
     depths = [base * by for by in MULTIPLES]
     models = {at: _evaluated(build, width, at) for at in {*depths, now}}
-    lists = _growing_lists([_places(models[at]) for at in depths], depths)
-    _own(models[now], lists)
+    places = {at: _places(model) for at, model in models.items()}
+    lists = _growing_lists([places[at] for at in depths], depths)
+    _own(places[now], lists)
     looked = {at: shapes(model) for at, model in models.items()}
     found = [looked[at] for at in depths]
     first = _patterns(found[0], lists)
@@ -132,13 +133,13 @@ def _places(model: nnx.Module) -> dict[Path, int]:
     }
 
 
-def _own(model: nnx.Module, lists: Collection[Path]) -> None:
+def _own(places: Mapping[Path, int], lists: Collection[Path]) -> None:
     """Refuse blocks that share a parameter, with one another or with what is outside.
 
     What moves it is a sum over all that use it, for which there is no rule here.
     """
     met: dict[int, Path] = {}
-    for path, variable in _places(model).items():
+    for path, variable in places.items():
         other = met.setdefault(variable, path)
         both = (other, path)
         if other != path and any(None in pattern_of(p, lists) for p in both):

@@ -10,13 +10,12 @@ import optax
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, ModelLoss
 from widthlab.scaling.cases import Roles
-from widthlab.scaling.errors import ScalingError, seeds_of
+from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
 from widthlab.scaling.judge import (
     Rules,
     Signal,
     along_width,
     judge,
-    judgements_table,
     predicted_for,
     verdict_of,
 )
@@ -25,6 +24,7 @@ from widthlab.scaling.measured import Setting, measured
 from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of
 from widthlab.scaling.survey import Build
+from widthlab.scaling.tables import judgements_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,11 +205,7 @@ def coordinate_check(
     if isinstance(table, str):
         table = get(table)
     predicted_for(table.name)
-    if len({*widths}) < 3 or steps < 2:
-        raise ScalingError(
-            f"widths are {[*widths]} and steps {steps}; a slope needs three widths, "
-            "and a read-out that starts at zero two steps"
-        )
+    refuse_few("width", widths, steps)
     numbers = seeds_of(seeds)
     base = min(widths) if base_width is None else base_width
     arms = [table, *([get(control)] if control else [])]

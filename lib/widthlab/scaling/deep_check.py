@@ -13,12 +13,12 @@ from widthlab.scaling.blocks import BuildDeep, of_depth
 from widthlab.scaling.cases import Roles
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
 from widthlab.scaling.depths import Depth, deepened
-from widthlab.scaling.errors import ScalingError, seeds_of
+from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
 from widthlab.scaling.judge import Rules
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
 from widthlab.scaling.places import expected_of, places_of, renamed
-from widthlab.scaling.plans import ScalingPlan, plan
+from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of, traced
 from widthlab.scaling.survey import Width
 
@@ -103,11 +103,7 @@ def depth_check(
             "number: set others inside build"
         )
     ascending = sorted({*depths})
-    if len(ascending) < 3 or steps < 2:
-        raise ScalingError(
-            f"depths are {[*depths]} and steps {steps}; a slope needs three depths, "
-            "and a read-out that starts at zero two steps"
-        )
+    refuse_few("depth", depths, steps)
     numbers = seeds_of(seeds)
     rule = Depth(ascending[0], base_depth, ends, exponent)  # type: ignore[arg-type]
     signals = signals_of(of_depth(build, ascending[0]), batch, loss, (width, 2 * width))
@@ -126,7 +122,7 @@ def depth_check(
         )  # fmt: skip
         found = traced(of_depth(build, now), batch, loss, width)
         places = places_of(found, depth.ends, deep.blocks)
-        plans = [made, *([_plain(made)] if control else [])]
+        plans = [made, *([made.plain()] if control else [])]
         frame = measured(setting, arms, plans, [n for n in places if places[n].layer])
         frames.append(renamed(frame, places).assign(depth=now))
         expected = expected_of(places, exponent, undecided)
@@ -134,9 +130,3 @@ def depth_check(
     label += f"{', '.join(map(str, ascending))} over {base_depth}"
     label += f", {len(numbers)} seeds, {steps} steps"
     return judged(joined(frames), Rules(arms, expected, margin, "depth"), label)
-
-
-def _plain(made: ScalingPlan) -> ScalingPlan:
-    """Return the plan of a model that is left as the user has it."""
-    rows = tuple(row._replace(init=1.0, lr=1.0) for row in made.rows)
-    return made._replace(rows=rows)

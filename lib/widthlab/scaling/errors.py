@@ -22,3 +22,16 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
             "what differs between seeds"
         )
     return numbers
+
+
+def refuse_few(along: str, sizes: Sequence[int], steps: int) -> None:
+    """Refuse a check along what grows, "width" or "depth", that could see nothing.
+
+    Raises:
+        ScalingError: there are too few sizes for a slope, or too few steps.
+    """
+    if len({*sizes}) < 3 or steps < 2:
+        raise ScalingError(
+            f"{along}s are {[*sizes]} and steps {steps}; a slope needs three {along}s, "
+            "and a read-out that starts at zero two steps"
+        )

@@ -239,29 +239,3 @@ def verdict_of(
     told = not control or any(j.fails for j in control)
     passed = outcomes == {Outcome.PASS}
     return Outcome.PASS if passed and moved and told else Outcome.OPEN
-
-
-def judgements_table(label: str, judged: Sequence[ModuleJudgement]) -> str:
-    """Return a line a module: its slopes with their predictions, and the outcome."""
-    kinds = [q for q in QUANTITIES if any(getattr(j, q) is not None for j in judged)]
-    head = ("module", *(h for q in kinds for h in (q, "predicted")), "outcome")
-    lines: list[tuple[str, ...]] = [head]
-    for one in judged:
-        cells = [text for q in kinds for text in _cells(getattr(one, q))]
-        outcome = str(one.outcome) if one.decided else "undecided"
-        lines.append((one.name, *cells, outcome))
-    sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = [
-        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
-        for line in lines
-    ]
-    return "\n".join([label, *texts])
-
-
-def _cells(check: Check | None) -> tuple[str, str]:
-    if check is None or check.estimate is None:
-        return "-", "-"
-    e = check.estimate
-    sign = {"equals": "", "at_most": "≤ "}[check.relation]
-    text = f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
-    return text, f"{sign}{check.predicted:g} ± {check.tolerance:g}"

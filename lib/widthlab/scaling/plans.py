@@ -88,6 +88,11 @@ class ScalingPlan(NamedTuple):
         """The rows by the path of their parameter."""
         return {row.tensor.path: row for row in self.rows}
 
+    def plain(self) -> ScalingPlan:
+        """Return the plan of a model that is left as the user has it."""
+        rows = tuple(row._replace(init=1.0, lr=1.0) for row in self.rows)
+        return self._replace(rows=rows)
+
 
 def plan(
     build: Build | BuildDeep,

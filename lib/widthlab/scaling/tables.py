@@ -1,7 +1,11 @@
-"""What scaling does to a model, as a table to read."""
+"""What scaling does to a model, and what a check came to, as tables to read."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from widthlab.claims import Check
+from widthlab.scaling.judge import QUANTITIES, ModuleJudgement
 from widthlab.scaling.plans import ScalingPlan
 from widthlab.scaling.rules import rule_of
 
@@ -19,11 +23,6 @@ def show(made: ScalingPlan) -> str:
         )
         known = (row.tensor.name, shape, grows or "-", row.role, str(row.law))
         lines.append((*known, f"{row.init:.4g}", f"{row.lr:.4g}", row.why))
-    sizes = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    texts = [
-        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
-        for line in lines
-    ]
     source = f"{made.optimizer}: {rule_of(made.optimizer).source}"
     title = (
         f"{made.parametrization.label} from width {made.base_width} to {made.width}"
@@ -35,4 +34,34 @@ def show(made: ScalingPlan) -> str:
             f"{made.depth.multiplier:.4g}"
         )
     factors = [f'Multiplier("{k}"): × {v:.4g}' for k, v in made.multipliers.items()]
-    return "\n".join([title, *texts, *factors])
+    return "\n".join([title, *_aligned(lines), *factors])
+
+
+def judgements_table(label: str, judged: Sequence[ModuleJudgement]) -> str:
+    """Return a line a module: its slopes with their predictions, and the outcome."""
+    kinds = [q for q in QUANTITIES if any(getattr(j, q) is not None for j in judged)]
+    head = ("module", *(h for q in kinds for h in (q, "predicted")), "outcome")
+    lines: list[tuple[str, ...]] = [head]
+    for one in judged:
+        cells = [text for q in kinds for text in _cells(getattr(one, q))]
+        outcome = str(one.outcome) if one.decided else "undecided"
+        lines.append((one.name, *cells, outcome))
+    return "\n".join([label, *_aligned(lines)])
+
+
+def _cells(check: Check | None) -> tuple[str, str]:
+    if check is None or check.estimate is None:
+        return "-", "-"
+    e = check.estimate
+    sign = {"equals": "", "at_most": "≤ "}[check.relation]
+    text = f"{e.value:+.2f} [{e.low:+.2f}, {e.high:+.2f}]"
+    return text, f"{sign}{check.predicted:g} ± {check.tolerance:g}"
+
+
+def _aligned(lines: Sequence[tuple[str, ...]]) -> list[str]:
+    """Return lines of cells as text, in columns."""
+    sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join(cell.ljust(n) for cell, n in zip(line, sizes, strict=True)).rstrip()
+        for line in lines
+    ]

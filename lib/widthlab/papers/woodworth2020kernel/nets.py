@@ -282,9 +282,14 @@ class Digits(Computed):
         """
         nets = len(self.scales) * len(self.arms) * len(self.rates)
         passes = 2 * (nets + self.last_layer * len(self.rates))
-        if {"unbiased", "another's"} & {*self.arms}:
+        if self._takes_off:
             passes += passes // 2
         return 2.0 * passes * self.epochs[-1] * self.train * 784 * self.width
+
+    @property
+    def _takes_off(self) -> bool:
+        """Whether any network has outputs of a start subtracted."""
+        return not {"unbiased", "another's"}.isdisjoint(self.arms)
 
     def _starts(self, cases: Any, pixels: int) -> tuple[list[Any], list[Any] | None]:
         """Return weights at the start, and those whose outputs are taken off."""
@@ -293,7 +298,7 @@ class Digits(Computed):
         start = digits.starts(self.seed, pixels, self.width, alphas)
         if (number := perturbation.chosen()) is not None:
             start = perturbation.moved(start, number)
-        if not {"unbiased", "another's"} & {*self.arms}:
+        if not self._takes_off:
             return start, None
         off = [(arms == "unbiased").astype("float32") * w for w in start]
         if "another's" in self.arms:

@@ -40,7 +40,7 @@ def mnist(
     return Digits(
         seed,
         () if last else (scale,),
-        (arm,) if not last else (),
+        () if last else (arm,),
         (rate,),
         last_layer=last,
         width=5000,

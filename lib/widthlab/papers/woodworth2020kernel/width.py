@@ -98,18 +98,18 @@ def complete(
     found, rests = np.empty_like(targets), np.empty(len(starts))
     m, going = np.array(starts), np.arange(len(starts))
     for taken in range(most + 1):
-        task = targets[going], seen[going]
-        norm = np.sqrt((_residual(m, *task) ** 2).sum(axis=(1, 2)))
-        done = (norm < _ENOUGH * size[going]) | (taken == most)
+        norm = np.sqrt((_residual(m, targets, seen) ** 2).sum(axis=(1, 2)))
+        done = (norm < _ENOUGH * size) | (taken == most)
         if done.any():
             found[going[done]] = m[done, :dim, dim:]
-            rests[going[done]] = norm[done] / size[going[done]]
-            going, m, norm = going[~done], m[~done], norm[~done]
-            task = targets[going], seen[going]
+            rests[going[done]] = norm[done] / size[done]
+            going, m, norm, size, targets, seen = (
+                part[~done] for part in (going, m, norm, size, targets, seen)
+            )
         if not len(going):
             break
         rate = np.abs(m).sum(axis=2).max(axis=1) + norm
-        m = _advance(m, *task, (step / rate)[:, None, None])
+        m = _advance(m, targets, seen, (step / rate)[:, None, None])
     return found, rests
 
 
