@@ -24,7 +24,7 @@ from common import ROOT, laid_out, part_parser, scratch, write_json
 from threadpoolctl import threadpool_limits
 from widthlab import DataSpec, Experiment, frame, limit, parametrization, sweep
 from widthlab.limit.particles import Particles
-from widthlab.limit.trajectory import gathered
+from widthlab.limit.trajectory import Mean, gathered
 from widthlab.probes import Outputs
 from widthlab.runs import Store
 
@@ -147,7 +147,7 @@ def coverage(quick: bool) -> dict[str, Any]:
     return {"experiments": times, **{n: float(np.mean(v)) for n, v in hits.items()}}
 
 
-def _held(found: limit.Mean, truth: Any) -> float:
+def _held(found: Mean, truth: Any) -> float:
     """Return the share of steps from 1 on, and inputs, whose interval holds it."""
     value = found.value.reshape(len(found.value), -1)
     error = found.error.reshape(value.shape)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from widthlab import flow
 from widthlab.data import DataSpec, Synthetic
+from widthlab.flow import preactivation
 from widthlab.papers import chen2022feature as chen
 from widthlab.runs import Store, run
 
@@ -175,7 +176,7 @@ def test_regression_with_the_infinite_kernel_is_what_lazy_networks_tend_to(tmp_p
         [network],
         [[0.0, 1e5 * network.stable_step()]],
         method=flow.Descent([1.5 * network.stable_step()]),
-        observe=flow.learning,
+        observe=preactivation.learning,
         stop_below=chen.FIT,
     )
     assert wide[0].last["test_error"] == pytest.approx(error, rel=0.1)

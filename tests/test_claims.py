@@ -15,12 +15,10 @@ from hypothesis import strategies as st
 from widthlab.claims import (
     Check,
     Claim,
-    ClaimsFile,
     Estimate,
     Judgement,
     Plan,
     Verdict,
-    compare,
     exact,
     extent,
     geometric_mean,
@@ -28,6 +26,7 @@ from widthlab.claims import (
 )
 from widthlab.claims.check import ALPHA, Outcome, _holm_level, holm
 from widthlab.claims.estimates import ClaimError
+from widthlab.claims.file import ClaimsFile, compare
 from widthlab.claims.table import measurements
 
 BAND = Check.equals("μP", "slope", 0.0, 0.1)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from widthlab import activations, kernels
+from widthlab.kernels import infinite
 from widthlab.model import MLP, Scales, Shape
 from widthlab.papers.terjek2025mlps import depth
 from widthlab.papers.terjek2025mlps.response import first_response
@@ -71,7 +72,7 @@ def deep_kernels(name, layers):
     with jax.enable_x64(True):
         x = jnp.asarray([[1.0, 0.0], [0.0, 1.0]])
         pair = kernels.mlp(x, activation=name, depth=layers, weight_std=std)
-        return kernels.Kernels(*map(np.asarray, pair))
+        return infinite.Kernels(*map(np.asarray, pair))
 
 
 @pytest.mark.parametrize(

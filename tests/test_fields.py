@@ -20,7 +20,8 @@ from widthlab.data.stream import STREAMS, Stream
 from widthlab.flow import Adaptive, Descent, PartiallyTrained, Shallow
 from widthlab.kernels.closed import AbRelu
 from widthlab.kernels.series import Series
-from widthlab.limit import Canonical, LimitRun, Problem
+from widthlab.limit import LimitRun, Problem
+from widthlab.limit.tables import Canonical
 from widthlab.model import Shape
 from widthlab.papers.caron2023asymmetrical.network import Steps
 from widthlab.papers.caron2023asymmetrical.scaling import NodeScaling

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 from widthlab import flow
-from widthlab.flow import Adaptive, Descent, Particles, solve
+from widthlab.flow import Adaptive, Descent, solve
+from widthlab.flow.particles import Particles
 from widthlab.model import AnyArray
 
 

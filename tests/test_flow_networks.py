@@ -16,7 +16,14 @@ from scipy.interpolate import CubicSpline
 from widthlab import activations, flow, parametrization
 from widthlab.data import DataSpec
 from widthlab.data.synthetic import Synthetic
-from widthlab.flow import Descent, PartiallyTrained, Shallow, solve
+from widthlab.flow import (
+    Descent,
+    PartiallyTrained,
+    Shallow,
+    networks,
+    preactivation,
+    solve,
+)
 from widthlab.model import MLP, Shape
 from widthlab.parametrization import Role
 from widthlab.training.losses import mean_squared_error
@@ -293,7 +300,7 @@ def test_pairs_start_at_zero_and_leave_it(name, runs):
 
 @jax.jit
 def learnt(one, state):
-    return {**flow.learning(one, state), "kernel": one.kernel(state)}
+    return {**preactivation.learning(one, state), "kernel": one.kernel(state)}
 
 
 @pytest.fixture(scope="module")
@@ -450,7 +457,7 @@ def whole(one):
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_features_tend_to_their_kernel(name):
     limit = partial(inner_width=None, inner_activation=name).flow(DATA, seed=0)
-    covariance = flow.feature_kernel(both_splits(), name)
+    covariance = networks.feature_kernel(both_splits(), name)
     np.testing.assert_array_equal(whole(limit), covariance[:, : DATA.n_train])
     np.testing.assert_allclose(np.diag(covariance), 1, rtol=1e-9)  # the gain's purpose
     specs = [partial(inner_width=m, inner_activation=name) for m in FEATURES]

@@ -11,10 +11,11 @@ import pytest
 from threadpoolctl import threadpool_limits
 from widthlab import Role, frame, kernels, parametrization, select, sweep
 from widthlab.data import DataSpec
-from widthlab.limit import Canonical, LimitError, LimitRun, Problem, canonical, solve
+from widthlab.limit import LimitError, LimitRun, Problem, canonical, solve
 from widthlab.limit.draws import Draws, DrawsError
 from widthlab.limit.kernel import covariances, descend, tangent_kernel
 from widthlab.limit.particles import Particles
+from widthlab.limit.tables import Canonical
 from widthlab.limit.trajectory import jackknife, mean
 from widthlab.probes import Features, Outputs
 from widthlab.runs import Store

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import error, forward, gradients
-from widthlab import probes
 from widthlab.model import MLP, Shape
 from widthlab.parametrization import Role, get
 from widthlab.probes import (
@@ -21,6 +20,7 @@ from widthlab.probes import (
     Spread,
     Stationarity,
     Updates,
+    registry,
 )
 from widthlab.probes.covariance import CovariancePreservation
 from widthlab.probes.device import device_rms
@@ -452,14 +452,14 @@ def test_too_few_inputs_are_refused(make, given, allowed):
 
 @pytest.mark.parametrize("probe", PROBES)
 def test_json_round_trip(probe):
-    text = json.dumps(probes.to_json(probe))
-    assert probes.from_json(json.loads(text)) == probe
+    text = json.dumps(registry.to_json(probe))
+    assert registry.from_json(json.loads(text)) == probe
     assert json.loads(text)["probe"] == probe.name
 
 
 def test_an_unknown_probe_lists_the_known_ones():
     with pytest.raises(ValueError, match="'feature'") as refusal:
-        probes.from_json({"probe": "feature"})
+        registry.from_json({"probe": "feature"})
     assert all(probe.name in str(refusal.value) for probe in PROBES)
 
 

@@ -2,8 +2,9 @@
 
 import pytest
 from richregime.study import Study
-from widthlab.claims import Check, ClaimsFile, Estimate, Plan, Prediction
+from widthlab.claims import Check, Estimate, Plan, Prediction
 from widthlab.claims.estimates import ClaimError
+from widthlab.claims.file import ClaimsFile
 
 STUDY = Study("01-toy", key="toy", paper="nobody2026", origin="none")
 MASS = Prediction("mass", 1.0, within=0.1)

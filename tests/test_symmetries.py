@@ -5,8 +5,13 @@ import numpy as np
 import pytest
 from reference import slope_and_error
 from widthlab import flow
-from widthlab.flow import Descent, Particles, solve
-from widthlab.flow.particles import Regression, two_layer_loss, two_layer_outputs
+from widthlab.flow import Descent, solve
+from widthlab.flow.particles import (
+    Particles,
+    Regression,
+    two_layer_loss,
+    two_layer_outputs,
+)
 from widthlab.papers.hajjar2023symmetries import paths, tasks
 from widthlab.papers.hajjar2023symmetries.least_squares import (
     LeastSquares,

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from widthlab.claims import Judgement, compare
+from widthlab.claims import Judgement
+from widthlab.claims.file import compare
 from widthlab.files import write_text
 
 from richregime.address import CONFIG, address_problems

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from widthlab.claims import ClaimsFile, Judgement
+from widthlab.claims import Judgement
+from widthlab.claims.file import ClaimsFile
 from widthlab.files import write_text
 
 from richregime.chapters import BookError, read_chapters

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from widthlab import machine
-from widthlab.claims import Check, Claim, ClaimsFile, Judgement, Plan
+from widthlab.claims import Check, Claim, Judgement, Plan
 from widthlab.claims.estimates import ClaimError
-from widthlab.claims.file import markdown_row
+from widthlab.claims.file import ClaimsFile, markdown_row
 from widthlab.claims.table import measurements
 
 if TYPE_CHECKING:

@@ -3,8 +3,7 @@
 from widthlab.claims.check import Check
 from widthlab.claims.claim import Claim, Judgement
 from widthlab.claims.estimates import Estimate, exact, extent, geometric_mean, mean
-from widthlab.claims.file import ClaimsFile, compare
-from widthlab.claims.groups import extents, means, slopes
+from widthlab.claims.groups import extents, slopes
 from widthlab.claims.power import Plan
 from widthlab.claims.prediction import Prediction, at_least, at_most, equals
 from widthlab.claims.slopes import bend, slope
@@ -13,7 +12,6 @@ from widthlab.claims.verdict import Verdict
 __all__ = [
     "Check",
     "Claim",
-    "ClaimsFile",
     "Estimate",
     "Judgement",
     "Plan",
@@ -22,14 +20,12 @@ __all__ = [
     "at_least",
     "at_most",
     "bend",
-    "compare",
     "equals",
     "exact",
     "extent",
     "extents",
     "geometric_mean",
     "mean",
-    "means",
     "slope",
     "slopes",
 ]

@@ -10,7 +10,6 @@ tasks, and `Stream` fresh examples at every step of training. `register`,
 from collections.abc import Mapping
 from typing import Any
 
-from widthlab.data.dataset import Dataset
 from widthlab.data.sources import register
 from widthlab.data.spec import DataSpec
 from widthlab.data.stream import Stream, register_stream
@@ -18,7 +17,6 @@ from widthlab.data.synthetic import Synthetic, register_task
 
 __all__ = [
     "DataSpec",
-    "Dataset",
     "Stream",
     "Synthetic",
     "from_json",

@@ -1,9 +1,9 @@
 """Gradient flows: how they are solved, and the networks and particles that flow."""
 
 from widthlab.flow.integrators import Adaptive, Descent, Flow
-from widthlab.flow.networks import PartiallyTrained, Shallow, feature_kernel
-from widthlab.flow.particles import Particles, two_layer, two_layer_outputs
-from widthlab.flow.preactivation import Preactivations, learning, progress
+from widthlab.flow.networks import PartiallyTrained, Shallow
+from widthlab.flow.particles import two_layer, two_layer_outputs
+from widthlab.flow.preactivation import progress
 from widthlab.flow.rates import explained, windows
 from widthlab.flow.solve import solve
 from widthlab.flow.trajectory import Trajectory, frame
@@ -13,14 +13,10 @@ __all__ = [
     "Descent",
     "Flow",
     "PartiallyTrained",
-    "Particles",
-    "Preactivations",
     "Shallow",
     "Trajectory",
     "explained",
-    "feature_kernel",
     "frame",
-    "learning",
     "progress",
     "solve",
     "two_layer",

@@ -113,7 +113,6 @@ def integrate(
     With a share of its initial loss at which to end, every step asks for the loss, in
     code that takes an eighth of the time to compile.
     """
-
     start = flow.initial()
     event = None if share is None else _below(flow, share * flow.loss(start))
     observations = diffrax.SubSaveAt(ts=times, fn=lambda t, y, args: observe(flow, y))

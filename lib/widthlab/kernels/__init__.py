@@ -8,13 +8,12 @@ r"""The kernels of wide networks: NNGP and NTK, and what they predict.
 
 from widthlab.kernels.dual import derivative_moment, moment
 from widthlab.kernels.finite import empirical
-from widthlab.kernels.infinite import Kernels, mlp
+from widthlab.kernels.infinite import mlp
 from widthlab.kernels.jacobian import jacobian_kernel
 from widthlab.kernels.prediction import KernelFlow, regression
 
 __all__ = [
     "KernelFlow",
-    "Kernels",
     "derivative_moment",
     "empirical",
     "jacobian_kernel",

@@ -18,16 +18,12 @@ and a compiled program of it all would be padded to the most there can be.
 
 from widthlab.limit.problem import Problem
 from widthlab.limit.run import LimitRun, solve
-from widthlab.limit.tables import Canonical, LimitError, canonical
-from widthlab.limit.trajectory import Mean, Trajectory
+from widthlab.limit.tables import LimitError, canonical
 
 __all__ = [
-    "Canonical",
     "LimitError",
     "LimitRun",
-    "Mean",
     "Problem",
-    "Trajectory",
     "canonical",
     "solve",
 ]

@@ -23,7 +23,8 @@ from jaxtyping import Float
 from widthlab import activations
 from widthlab.activations import abrelu_slopes
 from widthlab.fields import choice, count, instance, known, number, several, truth
-from widthlab.parametrization import LayerScales, Parametrization, Role
+from widthlab.parametrization import Parametrization, Role
+from widthlab.parametrization.scales import LayerScales
 from widthlab.regimes import Regime, classify
 
 KINDS = ("features", "kernel")

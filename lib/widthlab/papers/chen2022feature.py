@@ -25,7 +25,8 @@ from widthlab import flow, kernels, runs
 from widthlab.data import DataSpec, Synthetic
 from widthlab.data.synthetic import Sample
 from widthlab.fields import instance
-from widthlab.flow import PartiallyTrained, Preactivations, Trajectory, windows
+from widthlab.flow import PartiallyTrained, Trajectory, windows
+from widthlab.flow.preactivation import Preactivations, learning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,15 +224,15 @@ def fit(
 
 
 def compared(one: Preactivations, state: Float[Array, "n m"]) -> dict[str, Array]:
-    """Observe what `flow.learning` does, and how neurons of equal outer weight differ.
+    """Observe `widthlab.flow.preactivation.learning`, and how like neurons differ.
 
-    `spread` is the standard deviation over those of weight 1, relative to the size of
-    their pre-activations.
+    `spread` is the standard deviation over those of outer weight 1, relative to the
+    size of their pre-activations.
     """
     h = one.preactivations(state)
     alike = h[:, : h.shape[1] // 2]  # the first half has the outer weight 1
     spread = jnp.sqrt(jnp.mean(jnp.var(alike, axis=1)) / jnp.mean(alike**2))
-    return flow.learning(one, state) | {"spread": spread}
+    return learning(one, state) | {"spread": spread}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from widthlab.probes.backward import Backward
 from widthlab.probes.features import Features, Outputs
 from widthlab.probes.progress import Performance, Stationarity, Updates
 from widthlab.probes.rank import Rank
-from widthlab.probes.registry import from_json, register, to_json
+from widthlab.probes.registry import register
 from widthlab.probes.spread import Spread
 
 __all__ = [
@@ -24,7 +24,5 @@ __all__ = [
     "Spread",
     "Stationarity",
     "Updates",
-    "from_json",
     "register",
-    "to_json",
 ]

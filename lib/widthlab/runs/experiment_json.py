@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from widthlab import data, probes
+from widthlab import data
 from widthlab.parametrization import Parametrization
+from widthlab.probes import registry
 from widthlab.training.calibration import Calibration
 from widthlab.training.optimizer import Optimizer
 from widthlab.training.schedules import Schedule
@@ -23,7 +24,7 @@ def written(spec: Experiment) -> dict[str, Any]:
     out["data"] = spec.data.to_json()
     out["parametrization"] = spec.table.to_json()
     out["optimizer"] = spec.optimizer.to_json()
-    out["probes"] = [probes.to_json(p) for p in spec.probes]
+    out["probes"] = [registry.to_json(p) for p in spec.probes]
     out["schedule"] = attrs.asdict(spec.schedule)
     for name in ("checkpoints", "track", "gains", "bias_gains"):
         out[name] = list(out[name])
@@ -68,7 +69,7 @@ _READ: dict[str, Callable[[Any], Any]] = {
     "data": data.from_json,
     "parametrization": Parametrization.from_json,
     "optimizer": Optimizer.from_json,
-    "probes": lambda payloads: tuple(map(probes.from_json, payloads)),
+    "probes": lambda payloads: tuple(map(registry.from_json, payloads)),
     "schedule": lambda options: Schedule(**options),
     "track": tuple,
     "checkpoints": tuple,
