@@ -1,8 +1,5 @@
 """The coordinate check: sound models pass, broken ones are found; and transfer."""
 
-import functools
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +12,7 @@ from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.judge import judge, verdict_of
-from widthlab.scaling.laws import measure
-from widthlab.scaling.transfers import TrainedWidth
+from widthlab.scaling.trained import TrainedWidth
 
 WIDTHS = (32, 64, 128)
 MLP = perceptron()
@@ -26,16 +22,6 @@ pytestmark = pytest.mark.usefixtures("as_users_do")
 def of_tokens(model, batch):
     logits = model(batch[:, :-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def measured_once():
-    """Of one function that makes models, initialisers are the same in every check."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sys.modules["widthlab.scaling.check"], "measure", functools.cache(measure)
-        )
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,14 @@ from flax import nnx
 from scaling_models import Deep, DeepStack, Transformer, deep, of_classes
 from widthlab import scaling
 from widthlab.claims.check import Outcome
+from widthlab.scaling import plans
 from widthlab.scaling.blocks import blocks_of, of_depth
 from widthlab.scaling.depths import deepened
+from widthlab.scaling.laws import measure
 from widthlab.scaling.places import places_of
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import RULES
+from widthlab.scaling.scaled import start
 from widthlab.scaling.signals import traced
 from widthlab.scaling.tables import show
 
@@ -30,12 +33,12 @@ def depth(exponent=1.0, *, now=NOW, base=BASE, ends=ENDS):
 @pytest.fixture(scope="module")
 def known():
     """Looked at and measured once: exponents and optimizers differ."""
-    sizes = scaling.measure(of_depth(deep(), BASE), WIDTH)
+    sizes = measure(of_depth(deep(), BASE), WIDTH)
     return {"sizes": sizes, "deep": deepened(deep(), WIDTH, depth())}
 
 
 def plan(optimizer="adam", exponent=1.0, *, build=None, width=WIDTH, known=None, **at):
-    return scaling.plan(
+    return plans.plan(
         build or deep(), "mup", width=width, base_width=WIDTH, optimizer=optimizer,
         depth=depth(exponent, **at), **(known or {}),
     )  # fmt: skip
@@ -95,10 +98,10 @@ def test_at_the_base_width_nothing_is_scaled_whatever_was_measured():
     def build(width, rngs):
         return nnx.Linear(width, 1, rngs=rngs)
 
-    sizes = scaling.measure(build, WIDTH)
+    sizes = measure(build, WIDTH)
     lawless = sizes._replace(exponents=dict.fromkeys(sizes.exponents))
     for width, same in ((WIDTH, True), (4 * WIDTH, False)):
-        made = scaling.plan(build, "mup", width=width, base_width=WIDTH, sizes=lawless)
+        made = plans.plan(build, "mup", width=width, base_width=WIDTH, sizes=lawless)
         (kernel,) = [row for row in made.rows if row.tensor.path[-1] == "kernel"]
         assert (kernel.init == 1.0) == same
 
@@ -154,7 +157,7 @@ def test_at_the_base_the_network_is_the_users_own(build):
     ours, own = (
         nnx.state(model, nnx.Param)
         for model in (
-            scaling.start(build, made, nnx.Rngs(3)), build(WIDTH, BASE, nnx.Rngs(3))
+            start(build, made, nnx.Rngs(3)), build(WIDTH, BASE, nnx.Rngs(3))
         )
     )  # fmt: skip
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(own), strict=True):
@@ -192,7 +195,7 @@ def test_the_absorbed_multiplier_trains_as_the_one_in_front(optimizer, exponent,
         multiplier, rate = (S**power for power in PAPERS[exponent, optimizer])
         tx = optax.sgd(0.2) if optimizer == "sgd" else optax.adam(0.02, eps=0.0)
         made = plan(optimizer, exponent, known=known)
-        scaled = scaling.Scaled(scaling.start(deep(), made, nnx.Rngs(1)), made)
+        scaled = scaling.Scaled(start(deep(), made, nnx.Rngs(1)), made)
         found = trained(doubled(scaled.model), scaled.optimizer(tx, decay=0.01))
         front = Deep(WIDTH, NOW, nnx.Rngs(1), multiplier=multiplier)
         rates = optax.chain(tx, inside_times(rate), shrink(0.01))
@@ -425,4 +428,4 @@ def test_an_adapter_cannot_absorb():
 
 def test_depth_is_for_mup_alone():
     with pytest.raises(scaling.ScalingError, match="for 'mup' alone"):
-        scaling.plan(deep(), "sp", width=WIDTH, base_width=WIDTH, depth=depth())
+        plans.plan(deep(), "sp", width=WIDTH, base_width=WIDTH, depth=depth())

@@ -10,6 +10,7 @@ import optax
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, ModelLoss
 from widthlab.scaling.cases import Roles
+from widthlab.scaling.draws import draws_of
 from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
 from widthlab.scaling.judge import (
     Rules,
@@ -211,11 +212,12 @@ def coordinate_check(
     arms = [table, *([get(control)] if control else [])]
     signals = seen(signals_of(build, batch, loss, widths))
     setting = Setting(
-        build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
-        numbers, together, silent(signals),
+        batch, loss, optax.adam(3e-3) if tx is None else tx, steps, numbers,
+        together, silent(signals),
     )  # fmt: skip
     names = tuple(arm.name for arm in arms)
-    sizes, frames, is_tied = measure(build, base), [], False
+    draws = draws_of(build)
+    sizes, frames, is_tied = measure(build, base, draws=draws), [], False
     for width in widths:
         plans = [
             plan(
@@ -226,7 +228,9 @@ def coordinate_check(
         ]  # fmt: skip
         is_tied = bool(plans[0].multipliers)
         layers = [s.name for s in signals if s.layer]
-        frames.append(measured(setting, names, plans, layers).assign(width=width))
+        frames.append(
+            measured(setting, draws(width), names, plans, layers).assign(width=width)
+        )
     expected = along_width(signals, table.name, undecided, tied=is_tied)
     label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
     label += f", {len(numbers)} seeds, {steps} steps"

@@ -47,8 +47,9 @@ import numpy as np
 
 from widthlab.fields import count, number, several, text
 from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, of_depth
+from widthlab.scaling.draws import Draws, split_keys
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.laws import law_of, log_sizes
+from widthlab.scaling.laws import SEEDS, law_of, log_sizes
 from widthlab.scaling.rules import UpdateRule
 from widthlab.scaling.survey import Build, Path, Width
 
@@ -163,8 +164,16 @@ class Deepened(NamedTuple):
     starts: Logs
 
 
-def deepened(build: Build | BuildDeep, width: Width, depth: Depth) -> Deepened:
+def deepened(
+    build: Build | BuildDeep, width: Width, depth: Depth, draws: Draws | None = None
+) -> Deepened:
     """Look at a model's depth, at its base width.
+
+    Args:
+        build: makes the model.
+        width: the base width.
+        depth: the depths and the rule.
+        draws: what draws models of this depth, where they are used elsewhere.
 
     Raises:
         ScalingError: nothing grows with depth, or not proportionally, or `ends` name
@@ -174,6 +183,9 @@ def deepened(build: Build | BuildDeep, width: Width, depth: Depth) -> Deepened:
     if depth.now == depth.base:
         return Deepened(blocks, {})
     chosen = [*dict.fromkeys(blocks.first.values())]
+    if draws is not None:
+        found = draws(width).log_sizes(split_keys(SEEDS))
+        return Deepened(blocks, {path: found[path] for path in chosen})
     return Deepened(blocks, log_sizes(of_depth(build, depth.now), width, paths=chosen))
 
 
