@@ -150,6 +150,32 @@ def test_an_initialiser_that_knows_the_depth_is_measured_and_undone():
     assert rows["blocks.0.up.kernel"].init == 1.0
 
 
+def odd(width, depth, rngs):
+    """Its last block starts at zero."""
+    model = Deep(width, depth, rngs)
+    kernel = model.blocks[-1].down.kernel
+    kernel[...] = jnp.zeros_like(kernel[...])
+    return model
+
+
+def falling(width, depth, rngs):
+    """Its blocks start smaller the later they are."""
+    model = Deep(width, depth, rngs)
+    for i, block in enumerate(model.blocks):
+        block.up.kernel[...] = block.up.kernel[...] / (i + 1) ** 0.5
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "base", "named"),
+    [(odd, 1, "blocks.3.down"), (falling, 1, "blocks.3.up"), (falling, 2, "1.up")],
+    ids=["zero", "falling", "falling at the base"],
+)
+def test_blocks_that_start_differently_are_refused(build, base, named):
+    with pytest.raises(scaling.ScalingError, match=rf"{named}.kernel' starts at anoth"):
+        plan(build=build, base=base)
+
+
 @pytest.mark.parametrize("build", [deep(), DeepStack], ids=["list", "stack"])
 def test_at_the_base_the_network_is_the_users_own(build):
     ends = ENDS if build is not DeepStack else ("blocks.down",)
@@ -424,6 +450,18 @@ def test_an_adapter_cannot_absorb():
 
     with pytest.raises(scaling.ScalingError, match="not linear in all of them"):
         plan(build=build, ends=LINEAR)
+
+
+@pytest.mark.parametrize("norm", [nnx.WeightNorm, nnx.SpectralNorm])
+def test_an_end_that_is_divided_by_its_own_size_is_refused(norm):
+    def build(width, depth, rngs):
+        model = Deep(width, depth, rngs)
+        for block in model.blocks:
+            block.down = norm(block.down, rngs=rngs)
+        return model
+
+    with pytest.raises(scaling.ScalingError, match="undoes every factor"):
+        plan(build=build, ends=("blocks.*.down.layer_instance",))
 
 
 def test_depth_is_for_mup_alone():

@@ -15,7 +15,7 @@ from widthlab.scaling.cases import Roles
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
 from widthlab.scaling.depths import Depth, deepened
 from widthlab.scaling.draws import draws_of
-from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
+from widthlab.scaling.errors import ScalingError, options_of
 from widthlab.scaling.judge import Rules
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
@@ -69,9 +69,7 @@ def depth_check(
     at the start is of order $L^{1/2 - \alpha}$ and so vanishes; the stream's start is
     then judged as bounded.
 
-    What a branch adds is told by the output of the layer that ends it. Turn dropout
-    off (`model.eval()` inside build): behind that layer it makes what is added another
-    value, and its noise has no exponent.
+    What a branch adds is told by the output of the layer that ends it.
 
     Args:
         build: makes the model, `build(width, depth, rngs)`, its blocks in lists.
@@ -97,16 +95,18 @@ def depth_check(
         together: seeds that are trained at a time, as far as memory goes.
 
     Raises:
-        ScalingError: the model cannot be scaled, or has no blocks in lists.
+        ScalingError: the model cannot be scaled, has no blocks in lists, or draws
+            random numbers when it runs.
     """
     if isinstance(width, Mapping):
         raise ScalingError(
             f"width is {width!r}; models that are checked over depth have one width, a "
             "number: set others inside build"
         )
-    ascending = sorted({*depths})
-    refuse_few("depth", depths, steps)
-    numbers = seeds_of(seeds)
+    ascending, numbers = options_of(
+        "depth", depths, steps=steps, seeds=seeds, together=together, margin=margin,
+        undecided=undecided,
+    )  # fmt: skip
     rule = Depth(ascending[0], base_depth, ends, exponent)  # type: ignore[arg-type]
     signals = signals_of(of_depth(build, ascending[0]), batch, loss, (width, 2 * width))
     setting = Setting(
