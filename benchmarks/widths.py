@@ -1,6 +1,6 @@
 """The coordinate check of the page's own CNN and Transformer, at widths 64 to 512.
 
-python benchmarks/widths.py                 both; an hour on one core
+python benchmarks/widths.py                 both; seven CPU minutes, 2.5 GB
 python benchmarks/widths.py --model CNN     one of them, kept beside the other
 
 Predicted before the first run, as `widthlab.scaling.coordinate_check` has it: under μP

@@ -55,7 +55,7 @@ class Draw:
                 values = np.asarray(found[path], np.float32)
                 each.append(np.sqrt(np.mean(np.square(values))))
         with np.errstate(divide="ignore"):
-            return {path: np.log(np.float64(found)) for path, found in sizes.items()}
+            return {path: np.log(np.asarray(x, float)) for path, x in sizes.items()}
 
 
 Draws = Callable[[Any], Draw]
