@@ -27,8 +27,11 @@ from flax import nnx
 from widthlab import scaling
 from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.blocks import of_depth
+from widthlab.scaling.draws import Draw
 from widthlab.scaling.judge import QUANTITIES
-from widthlab.scaling.transfers import TrainedWidth
+from widthlab.scaling.laws import measure
+from widthlab.scaling.plans import plan
+from widthlab.scaling.trained import TrainedWidth
 
 sys.path.append(str(ROOT / "tests"))
 
@@ -114,11 +117,11 @@ def transfer(
     rates = tuple(2.0**k for k in range(-11, -1))
     build, seeds, rows = models.deep(), tuple(range(SEEDS)), []
     begin = time.process_time()
-    sizes = scaling.measure(of_depth(build, depths[0]), width)
+    sizes = measure(of_depth(build, depths[0]), width)
     for now in depths:
         at = scaling.Depth(now=now, base=depths[0], ends=("blocks.*.down",))
         plans = {
-            f"α = {alpha:g}": scaling.plan(
+            f"α = {alpha:g}": plan(
                 build, "mup", width=width, base_width=width, sizes=sizes,
                 depth=attrs.evolve(at, exponent=alpha),
             )
@@ -129,7 +132,7 @@ def transfer(
             build, vectors, of_classes, optax.adam, ("mup",), width, width, rates,
             seeds, steps, "adam",
         )  # fmt: skip
-        losses = run.losses([*plans.values()])
+        losses = run.losses([*plans.values()], Draw(of_depth(build, now), width))
         rows += [
             {"parametrization": name, "width": now, "lr": lr, "seed": seed,
              "loss": float(losses[i, j, k])}

@@ -180,15 +180,16 @@ def cost(repetitions: int = 7) -> None:
         compiling[name] = [b - a for a, b in zip(begin, now, strict=True)]
         sides[name] = step
     found, quiet, turns = medians(alternate(sides, repetitions))
-    begin = time.perf_counter(), time.process_time()
-    scaling.coordinate_check(
-        DECODER, widths=(64, 128, 256), batch=batch, loss=of_classes, control=None
-    )
-    check = time.perf_counter() - begin[0], time.process_time() - begin[1]
     print(f"scaled / plain step: {found['scaled'] / found['plain']:.3f}", end=", ")
     print(f"{quiet} of {turns} turns quiet")
     print(f"compiling a step: {compiling['plain']} s (wall, CPU)")
-    print(f"check at three widths: {check} s (wall, CPU)")
+    for control in (None, "sp"):
+        begin = time.perf_counter(), time.process_time()
+        scaling.coordinate_check(
+            DECODER, widths=THREE, batch=batch, loss=of_classes, control=control
+        )
+        check = time.perf_counter() - begin[0], time.process_time() - begin[1]
+        print(f"check at three widths, control {control}: {check} s (wall, CPU)")
 
 
 def stepper(model: Any, tx: Any, batch: Any, steps: int = 20) -> Any:

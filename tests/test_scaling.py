@@ -15,9 +15,11 @@ from scaling_models import convolutional, perceptron, transformer
 from widthlab import parametrization, scaling
 from widthlab.model import MLP, Shape, by_tensor
 from widthlab.parametrization import Role
+from widthlab.scaling import plans
+from widthlab.scaling.laws import measure
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import PARTIAL, REFUSED
-from widthlab.scaling.scaled import PlanNumbers, scale_updates
+from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.training.optimizer import Optimizer
 
 S = 4  # target over base width, in all tables below
@@ -26,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("as_users_do")
 
 
 def plan(build, name="mup", optimizer="adam", width=WIDTH, base_width=BASE, **options):
-    return scaling.plan(
+    return plans.plan(
         build, name, width=width, base_width=base_width, optimizer=optimizer, **options
     )
 
@@ -97,7 +99,7 @@ ROLES = {
 @pytest.fixture(scope="module")
 def sizes():
     """Measured once for each model: the tables and optimizers differ."""
-    return {name: scaling.measure(build, BASE) for name, (build, *_) in ROLES.items()}
+    return {name: measure(build, BASE) for name, (build, *_) in ROLES.items()}
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
@@ -119,7 +121,7 @@ def test_factors_are_those_of_tensor_programs_v(model, optimizer, sizes):
 
 def test_a_tied_embedding_has_table_8s_multiplier():
     build = transformer(tied=True, layers=0)
-    measured = scaling.measure(build, BASE)
+    measured = measure(build, BASE)
     size, multiplier, sgd, adam = TP5[8]["output"]
     for optimizer, power in {"sgd": sgd, "adam": adam}.items():
         made = plan(build, optimizer=optimizer, sizes=measured)
@@ -158,7 +160,7 @@ def test_at_the_base_width_the_network_is_the_users_own(name, sizes):
     build = ROLES[model][0]
     optimizer = "sgd" if name == "ip" else "adam"
     made = plan(build, name, optimizer, width=BASE, sizes=sizes[model])
-    scaled = scaling.Scaled(scaling.start(build, made, nnx.Rngs(3)), made)
+    scaled = scaling.Scaled(start(build, made, nnx.Rngs(3)), made)
     ours, own = (nnx.state(m) for m in (scaled.model, build(BASE, nnx.Rngs(3))))
     assert jax.tree.structure(ours) == jax.tree.structure(own)
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(own), strict=True):
@@ -246,7 +248,7 @@ def mlps():
         for depth in (1, 2):
             shape = Shape(5, (WIDTH,) * depth, 2, "tanh", biases="all")
             build = own_mlp(shape)
-            found[depth] = shape, build, scaling.measure(build, BASE)
+            found[depth] = shape, build, measure(build, BASE)
     return found
 
 
@@ -257,7 +259,7 @@ def test_an_mlp_trains_as_the_librarys_own(name, optimizer, mlps):
     shape, build, sizes = mlps[table.max_depth or 2]
     with jax.enable_x64(True):
         made = plan(build, name, optimizer, sizes=sizes)
-        scaled = scaling.Scaled(scaling.start(build, made, nnx.Rngs(1)), made)
+        scaled = scaling.Scaled(start(build, made, nnx.Rngs(1)), made)
         adam = optimizer == "adam"
         scales = shape.scales(table, lr=lr, base_width=BASE, adam=adam, dtype="float64")
         x = jax.random.normal(jax.random.key(2), (20, 5), jnp.float64)
@@ -579,7 +581,7 @@ MADE = {
 @pytest.fixture(scope="module")
 def scaled_mlp():
     build = perceptron()
-    sizes, model = scaling.measure(build, BASE), build(WIDTH, nnx.Rngs(0))
+    sizes, model = measure(build, BASE), build(WIDTH, nnx.Rngs(0))
     return {
         name: scaling.Scaled(model, plan(build, optimizer=name, sizes=sizes))
         for name in MADE

@@ -1,8 +1,5 @@
 """The coordinate check: sound models pass, broken ones are found; and transfer."""
 
-import functools
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +12,8 @@ from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.judge import judge, verdict_of
-from widthlab.scaling.laws import measure
-from widthlab.scaling.transfers import TrainedWidth
+from widthlab.scaling.signals import signals_of
+from widthlab.scaling.trained import TrainedWidth
 
 WIDTHS = (32, 64, 128)
 MLP = perceptron()
@@ -26,16 +23,6 @@ pytestmark = pytest.mark.usefixtures("as_users_do")
 def of_tokens(model, batch):
     logits = model(batch[:, :-1])
     return optax.softmax_cross_entropy_with_integer_labels(logits, batch[:, 1:]).mean()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def measured_once():
-    """Of one function that makes models, initialisers are the same in every check."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sys.modules["widthlab.scaling.check"], "measure", functools.cache(measure)
-        )
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -184,11 +171,42 @@ def test_groups_of_single_channels_are_found_and_scores_not_decided():
 
 
 def test_a_check_that_cannot_tell_is_refused(vectors):
-    with pytest.raises(scaling.ScalingError, match="three widths"):
-        check(perceptron(), vectors, widths=(32, 64))
+    for option, said in (
+        ({"widths": (32, 64)}, "three widths"),
+        ({"seeds": 1}, "give two or more"),
+        ({"together": 0}, "an integer from 1 on"),
+        ({"margin": -1.0}, "a number above 0"),
+        ({"undecided": "scores"}, r"\('scores',\)"),
+    ):
+        with pytest.raises(scaling.ScalingError, match=said):
+            check(perceptron(), vectors, **option)
     with pytest.raises(scaling.ScalingError, match="nothing is predicted for 'ip'"):
         check(perceptron(), vectors, parametrization="ip", optimizer="sgd",
               tx=optax.sgd(0.1))  # fmt: skip
+
+
+class Dropping(nnx.Module):
+    """What it puts out is random as long as it is trained."""
+
+    def __init__(self, width, rngs, rate=0.5):
+        self.first = nnx.Linear(8, width, rngs=rngs)
+        self.drop = nnx.Dropout(rate, rngs=rngs)
+        self.last = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.last(self.drop(nnx.relu(self.first(x))))
+
+
+def test_noise_is_not_taken_for_what_training_changes(vectors):
+    with pytest.raises(scaling.ScalingError, match=r"'drop.rngs' draws random"):
+        check(Dropping, vectors)
+
+    def off(width, rngs):
+        model = Dropping(width, rngs)
+        model.eval()
+        return model
+
+    assert {s.name for s in signals_of(off, vectors, of_classes, WIDTHS)} > {"drop"}
 
 
 def test_a_loss_that_shows_no_output_is_refused(vectors):

@@ -9,11 +9,14 @@ from flax import nnx
 from scaling_models import Deep, DeepStack, Transformer, deep, of_classes
 from widthlab import scaling
 from widthlab.claims.check import Outcome
+from widthlab.scaling import plans
 from widthlab.scaling.blocks import blocks_of, of_depth
 from widthlab.scaling.depths import deepened
+from widthlab.scaling.laws import measure
 from widthlab.scaling.places import places_of
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import RULES
+from widthlab.scaling.scaled import start
 from widthlab.scaling.signals import traced
 from widthlab.scaling.tables import show
 
@@ -30,12 +33,12 @@ def depth(exponent=1.0, *, now=NOW, base=BASE, ends=ENDS):
 @pytest.fixture(scope="module")
 def known():
     """Looked at and measured once: exponents and optimizers differ."""
-    sizes = scaling.measure(of_depth(deep(), BASE), WIDTH)
+    sizes = measure(of_depth(deep(), BASE), WIDTH)
     return {"sizes": sizes, "deep": deepened(deep(), WIDTH, depth())}
 
 
 def plan(optimizer="adam", exponent=1.0, *, build=None, width=WIDTH, known=None, **at):
-    return scaling.plan(
+    return plans.plan(
         build or deep(), "mup", width=width, base_width=WIDTH, optimizer=optimizer,
         depth=depth(exponent, **at), **(known or {}),
     )  # fmt: skip
@@ -95,10 +98,10 @@ def test_at_the_base_width_nothing_is_scaled_whatever_was_measured():
     def build(width, rngs):
         return nnx.Linear(width, 1, rngs=rngs)
 
-    sizes = scaling.measure(build, WIDTH)
+    sizes = measure(build, WIDTH)
     lawless = sizes._replace(exponents=dict.fromkeys(sizes.exponents))
     for width, same in ((WIDTH, True), (4 * WIDTH, False)):
-        made = scaling.plan(build, "mup", width=width, base_width=WIDTH, sizes=lawless)
+        made = plans.plan(build, "mup", width=width, base_width=WIDTH, sizes=lawless)
         (kernel,) = [row for row in made.rows if row.tensor.path[-1] == "kernel"]
         assert (kernel.init == 1.0) == same
 
@@ -147,6 +150,32 @@ def test_an_initialiser_that_knows_the_depth_is_measured_and_undone():
     assert rows["blocks.0.up.kernel"].init == 1.0
 
 
+def odd(width, depth, rngs):
+    """Its last block starts at zero."""
+    model = Deep(width, depth, rngs)
+    kernel = model.blocks[-1].down.kernel
+    kernel[...] = jnp.zeros_like(kernel[...])
+    return model
+
+
+def falling(width, depth, rngs):
+    """Its blocks start smaller the later they are."""
+    model = Deep(width, depth, rngs)
+    for i, block in enumerate(model.blocks):
+        block.up.kernel[...] = block.up.kernel[...] / (i + 1) ** 0.5
+    return model
+
+
+@pytest.mark.parametrize(
+    ("build", "base", "named"),
+    [(odd, 1, "blocks.3.down"), (falling, 1, "blocks.3.up"), (falling, 2, "1.up")],
+    ids=["zero", "falling", "falling at the base"],
+)
+def test_blocks_that_start_differently_are_refused(build, base, named):
+    with pytest.raises(scaling.ScalingError, match=rf"{named}.kernel' starts at anoth"):
+        plan(build=build, base=base)
+
+
 @pytest.mark.parametrize("build", [deep(), DeepStack], ids=["list", "stack"])
 def test_at_the_base_the_network_is_the_users_own(build):
     ends = ENDS if build is not DeepStack else ("blocks.down",)
@@ -154,7 +183,7 @@ def test_at_the_base_the_network_is_the_users_own(build):
     ours, own = (
         nnx.state(model, nnx.Param)
         for model in (
-            scaling.start(build, made, nnx.Rngs(3)), build(WIDTH, BASE, nnx.Rngs(3))
+            start(build, made, nnx.Rngs(3)), build(WIDTH, BASE, nnx.Rngs(3))
         )
     )  # fmt: skip
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(own), strict=True):
@@ -192,7 +221,7 @@ def test_the_absorbed_multiplier_trains_as_the_one_in_front(optimizer, exponent,
         multiplier, rate = (S**power for power in PAPERS[exponent, optimizer])
         tx = optax.sgd(0.2) if optimizer == "sgd" else optax.adam(0.02, eps=0.0)
         made = plan(optimizer, exponent, known=known)
-        scaled = scaling.Scaled(scaling.start(deep(), made, nnx.Rngs(1)), made)
+        scaled = scaling.Scaled(start(deep(), made, nnx.Rngs(1)), made)
         found = trained(doubled(scaled.model), scaled.optimizer(tx, decay=0.01))
         front = Deep(WIDTH, NOW, nnx.Rngs(1), multiplier=multiplier)
         rates = optax.chain(tx, inside_times(rate), shrink(0.01))
@@ -423,6 +452,18 @@ def test_an_adapter_cannot_absorb():
         plan(build=build, ends=LINEAR)
 
 
+@pytest.mark.parametrize("norm", [nnx.WeightNorm, nnx.SpectralNorm])
+def test_an_end_that_is_divided_by_its_own_size_is_refused(norm):
+    def build(width, depth, rngs):
+        model = Deep(width, depth, rngs)
+        for block in model.blocks:
+            block.down = norm(block.down, rngs=rngs)
+        return model
+
+    with pytest.raises(scaling.ScalingError, match="undoes every factor"):
+        plan(build=build, ends=("blocks.*.down.layer_instance",))
+
+
 def test_depth_is_for_mup_alone():
     with pytest.raises(scaling.ScalingError, match="for 'mup' alone"):
-        scaling.plan(deep(), "sp", width=WIDTH, base_width=WIDTH, depth=depth())
+        plans.plan(deep(), "sp", width=WIDTH, base_width=WIDTH, depth=depth())

@@ -11,9 +11,7 @@ from widthlab.scaling.deep_check import depth_check
 from widthlab.scaling.depths import Depth
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.fans import Fan
-from widthlab.scaling.laws import Sizes, StartingLaw, measure
-from widthlab.scaling.plans import ParameterRow, ScalingPlan, plan
-from widthlab.scaling.scaled import Scaled, parametrize, start
+from widthlab.scaling.scaled import Scaled, parametrize
 from widthlab.scaling.tied import Multiplier
 from widthlab.scaling.transfers import Transfer, transfer
 
@@ -22,18 +20,11 @@ __all__ = [
     "Depth",
     "Fan",
     "Multiplier",
-    "ParameterRow",
     "Scaled",
     "ScalingError",
-    "ScalingPlan",
-    "Sizes",
-    "StartingLaw",
     "Transfer",
     "coordinate_check",
     "depth_check",
-    "measure",
     "parametrize",
-    "plan",
-    "start",
     "transfer",
 ]

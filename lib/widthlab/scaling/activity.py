@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from flax import nnx
 
-from widthlab.scaling.blocks import BuildDeep
+from widthlab.scaling.draws import Draw
 from widthlab.scaling.plans import ScalingPlan
 from widthlab.scaling.programs import Program
-from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
-from widthlab.scaling.survey import Build, Path, parameters, path_of
+from widthlab.scaling.scaled import PlanNumbers, rescale, scale_updates
+from widthlab.scaling.survey import Path, parameters, path_of
 
 ModelLoss = Callable[[Any, Any], Any]
 """`loss(model, batch)`, a number."""
@@ -41,7 +41,7 @@ class Activity(NamedTuple):
 
 
 def measure_activity(
-    build: Build | BuildDeep,
+    draw: Draw,
     plans: Sequence[ScalingPlan],
     tx: optax.GradientTransformation,
     batch: Any,
@@ -54,7 +54,7 @@ def measure_activity(
 ) -> Activity:
     """Train models of one width, one for each plan and key; return what they do.
 
-    Plans and keys are vectorised in one program, a step that puts out all. It runs once
+    Plans and keys are vectorised in a program, a step that puts out all. It runs once
     with the model as it starts, then through training with a silent read-out, and once
     more. Steps are no loop: XLA's gradients of convolutions are ten times slower there.
 
@@ -63,13 +63,13 @@ def measure_activity(
     start, and nothing that others did is in it.
 
     Args:
-        build: makes the model.
-        plans: of one width and depth.
+        draw: makes the models.
+        plans: of the width and depth of these.
         tx: the optimizer.
         batch: what the loss takes.
         loss: `loss(model, batch)`.
         steps: of training.
-        keys: one a model.
+        keys: one a model, as `widthlab.scaling.draws.keys_of` makes them.
         together: how many of them are trained at a time.
         read_outs: layers that start at zero for training.
         layers: of which the own change is asked for.
@@ -78,11 +78,12 @@ def measure_activity(
         Arrays of shape (plans, keys).
     """
     made = plans[0]
-    graph = nnx.graphdef(nnx.eval_shape(lambda: start(build, made, nnx.Rngs(0))))
+    graph = nnx.graphdef(draw.model)
     factors, numbers = stacked(plans)
 
-    def begin(given: Any, key: Any) -> Any:
-        model = start(build, made, nnx.Rngs(key), numbers(given))
+    def begin(given: Any, drawn: Any) -> Any:
+        model = nnx.merge(graph, drawn)
+        rescale(model, numbers(given))
         optimizer = scale_updates(tx, made, numbers=numbers(given))
         own = carry_of(model, optimizer)
         silence(model, made, read_outs)
@@ -92,17 +93,12 @@ def measure_activity(
         optimizer = scale_updates(tx, made, numbers=numbers(given))
         return step(graph, optimizer, loss, carry, batch)
 
-    # One after another, as in `laws.log_sizes`.
-    draw = Program(
-        lambda given, keys: jax.lax.map(
-            lambda numbers: jax.lax.map(lambda key: begin(numbers, key), keys), given
-        )
-    )
+    rescaled = Program(jax.vmap(jax.vmap(begin, (None, 0)), (0, None)))
     work = Program(jax.vmap(jax.vmap(one, (None, 0)), (0, 0)))
     alone = own_change(graph, made, loss, batch, layers)
     parts = []
     for keys_here in _chunks(keys, together):
-        as_built, silent = draw(factors, keys_here)
+        as_built, silent = rescaled(factors, draw(keys_here))
         at_start, before = work(factors, as_built), work(factors, silent)
         stepped = before
         for _ in range(steps - 1):

@@ -8,7 +8,12 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from widthlab.scaling.ends import name_of, parameters_of, pattern_of
+from widthlab.scaling.ends import (
+    name_of,
+    parameters_of,
+    pattern_of,
+    refuse_normalised,
+)
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.survey import (
     MULTIPLES,
@@ -94,6 +99,7 @@ def blocks_of(
     _follows(last, lists, _lengths(found[0]), now, base)
     inside = frozenset(path for path, pattern in here.items() if pattern in grown)
     chosen = [parameters_of(end, inside, lists) for end in ends]
+    refuse_normalised(frozenset().union(*chosen), models[now])
     begins: dict[Path, Path] = {}
     for path, pattern in here.items():
         begins.setdefault(pattern, path)

@@ -10,7 +10,8 @@ import optax
 from widthlab.parametrization import Parametrization, get
 from widthlab.scaling.activity import MODEL, ModelLoss
 from widthlab.scaling.cases import Roles
-from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
+from widthlab.scaling.draws import draws_of
+from widthlab.scaling.errors import ScalingError, options_of
 from widthlab.scaling.judge import (
     Rules,
     Signal,
@@ -199,24 +200,29 @@ def coordinate_check(
         together: seeds that are trained at a time, as far as memory goes.
 
     Raises:
-        ScalingError: the model cannot be scaled, or nothing is predicted.
+        ScalingError: the model cannot be scaled, nothing is predicted, or the model
+            draws random numbers when it runs, as dropout does (`model.eval()` inside
+            build turns it off).
     """
     table = parametrization
     if isinstance(table, str):
         table = get(table)
     predicted_for(table.name)
-    refuse_few("width", widths, steps)
-    numbers = seeds_of(seeds)
-    base = min(widths) if base_width is None else base_width
+    ascending, numbers = options_of(
+        "width", widths, steps=steps, seeds=seeds, together=together, margin=margin,
+        undecided=undecided,
+    )  # fmt: skip
+    base = ascending[0] if base_width is None else base_width
     arms = [table, *([get(control)] if control else [])]
-    signals = seen(signals_of(build, batch, loss, widths))
+    signals = seen(signals_of(build, batch, loss, ascending))
     setting = Setting(
-        build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
-        numbers, together, silent(signals),
+        batch, loss, optax.adam(3e-3) if tx is None else tx, steps, numbers,
+        together, silent(signals),
     )  # fmt: skip
     names = tuple(arm.name for arm in arms)
-    sizes, frames, is_tied = measure(build, base), [], False
-    for width in widths:
+    draws = draws_of(build)
+    sizes, frames, is_tied = measure(build, base, draws=draws), [], False
+    for width in ascending:
         plans = [
             plan(
                 build, arm, width=width, base_width=base, optimizer=optimizer,
@@ -226,9 +232,11 @@ def coordinate_check(
         ]  # fmt: skip
         is_tied = bool(plans[0].multipliers)
         layers = [s.name for s in signals if s.layer]
-        frames.append(measured(setting, names, plans, layers).assign(width=width))
+        frames.append(
+            measured(setting, draws(width), names, plans, layers).assign(width=width)
+        )
     expected = along_width(signals, table.name, undecided, tied=is_tied)
-    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, widths))}"
+    label = f"{table.label}, {optimizer}, widths {', '.join(map(str, ascending))}"
     label += f", {len(numbers)} seeds, {steps} steps"
     return judged(joined(frames), Rules(names, expected, margin), label)
 

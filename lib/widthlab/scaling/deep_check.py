@@ -2,6 +2,7 @@ r"""The coordinate check over depth: do signals and their changes scale as predi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from widthlab.scaling.blocks import BuildDeep, of_depth
 from widthlab.scaling.cases import Roles
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
 from widthlab.scaling.depths import Depth, deepened
-from widthlab.scaling.errors import ScalingError, refuse_few, seeds_of
+from widthlab.scaling.draws import draws_of
+from widthlab.scaling.errors import ScalingError, options_of
 from widthlab.scaling.judge import Rules
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
@@ -67,9 +69,7 @@ def depth_check(
     at the start is of order $L^{1/2 - \alpha}$ and so vanishes; the stream's start is
     then judged as bounded.
 
-    What a branch adds is told by the output of the layer that ends it. Turn dropout
-    off (`model.eval()` inside build): behind that layer it makes what is added another
-    value, and its noise has no exponent.
+    What a branch adds is told by the output of the layer that ends it.
 
     Args:
         build: makes the model, `build(width, depth, rngs)`, its blocks in lists.
@@ -95,27 +95,31 @@ def depth_check(
         together: seeds that are trained at a time, as far as memory goes.
 
     Raises:
-        ScalingError: the model cannot be scaled, or has no blocks in lists.
+        ScalingError: the model cannot be scaled, has no blocks in lists, or draws
+            random numbers when it runs.
     """
     if isinstance(width, Mapping):
         raise ScalingError(
             f"width is {width!r}; models that are checked over depth have one width, a "
             "number: set others inside build"
         )
-    ascending = sorted({*depths})
-    refuse_few("depth", depths, steps)
-    numbers = seeds_of(seeds)
+    ascending, numbers = options_of(
+        "depth", depths, steps=steps, seeds=seeds, together=together, margin=margin,
+        undecided=undecided,
+    )  # fmt: skip
     rule = Depth(ascending[0], base_depth, ends, exponent)  # type: ignore[arg-type]
     signals = signals_of(of_depth(build, ascending[0]), batch, loss, (width, 2 * width))
     setting = Setting(
-        build, batch, loss, optax.adam(3e-3) if tx is None else tx, steps,
-        numbers, together, silent(seen(signals)),
+        batch, loss, optax.adam(3e-3) if tx is None else tx, steps, numbers,
+        together, silent(seen(signals)),
     )  # fmt: skip
     arms = (f"α = {exponent:g}", *(["no rule"] if control else []))
-    sizes, frames, expected = measure(of_depth(build, base_depth), width), [], ()
+    draws = functools.cache(lambda now: draws_of(of_depth(build, now)))
+    at_base = of_depth(build, base_depth)
+    sizes, frames, expected = measure(at_base, width, draws=draws(base_depth)), [], ()
     for now in ascending:
         depth = attrs.evolve(rule, now=now)
-        deep = deepened(build, width, depth)
+        deep = deepened(build, width, depth, draws(now))
         made = plan(
             build, "mup", width=width, base_width=width, optimizer=optimizer,
             depth=depth, sizes=sizes, deep=deep, roles=roles, tied=tied,
@@ -123,7 +127,8 @@ def depth_check(
         found = traced(of_depth(build, now), batch, loss, width)
         places = places_of(found, depth.ends, deep.blocks)
         plans = [made, *([made.plain()] if control else [])]
-        frame = measured(setting, arms, plans, [n for n in places if places[n].layer])
+        layers = [name for name, place in places.items() if place.layer]
+        frame = measured(setting, draws(now)(width), arms, plans, layers)
         frames.append(renamed(frame, places).assign(depth=now))
         expected = expected_of(places, exponent, undecided)
     label = f"μP, α = {exponent:g}, {optimizer}, depths "

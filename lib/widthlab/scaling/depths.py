@@ -39,7 +39,7 @@ those of what absorbed $m$ are not, and need no factor (derived). Nothing here s
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import ClassVar, NamedTuple
 
 import attrs
@@ -47,8 +47,10 @@ import numpy as np
 
 from widthlab.fields import count, number, several, text
 from widthlab.scaling.blocks import Blocks, BuildDeep, blocks_of, of_depth
+from widthlab.scaling.draws import Draws, split_keys
+from widthlab.scaling.ends import pattern_of
 from widthlab.scaling.errors import ScalingError
-from widthlab.scaling.laws import law_of, log_sizes
+from widthlab.scaling.laws import SEEDS, law_of, log_sizes
 from widthlab.scaling.rules import UpdateRule
 from widthlab.scaling.survey import Build, Path, Width
 
@@ -118,6 +120,7 @@ class DepthFactors(NamedTuple):
 
 
 _SURELY = 6.0  # standard errors from which on two sizes are not equal
+_ODD = 0.05  # logarithm of a ratio of sizes from which on blocks are not alike
 
 Logs = dict[Path, np.ndarray]
 """Logarithms of the sizes at which parameters start, by seed."""
@@ -130,16 +133,22 @@ def depth_factors(
 
     Initialisers that know the depth (as those of GPT-2 do, whose branches end with
     matrices that start smaller by the root of their number) were measured in the first
-    block, and are undone.
+    block, and are undone. Blocks that start differently from one another have no one
+    law of depth, and are refused.
 
     Args:
         deep: what was found at this depth.
         depth: the depths and the rule.
         rule: what an update is like.
         base: how large parameters start at the base depth.
+
+    Raises:
+        ScalingError: the blocks of a list start differently.
     """
     if depth.now == depth.base:
         return DepthFactors({}, {})
+    for at, starts in ((depth.base, base), (depth.now, deep.starts)):
+        _start_alike(starts, at, deep.blocks.lists)
     blocks, init = deep.blocks, dict[Path, float]()
     for path, first in blocks.first.items():
         own = _ratio(base[first], deep.starts[first], depth.ratio)
@@ -156,15 +165,23 @@ class Deepened(NamedTuple):
 
     Attributes:
         blocks: which parameters are inside blocks.
-        starts: how large parameters start, of blocks those of the first.
+        starts: how large parameters start, of blocks those of the first and the last.
     """
 
     blocks: Blocks
     starts: Logs
 
 
-def deepened(build: Build | BuildDeep, width: Width, depth: Depth) -> Deepened:
+def deepened(
+    build: Build | BuildDeep, width: Width, depth: Depth, draws: Draws | None = None
+) -> Deepened:
     """Look at a model's depth, at its base width.
+
+    Args:
+        build: makes the model.
+        width: the base width.
+        depth: the depths and the rule.
+        draws: what draws models of this depth, where they are used elsewhere.
 
     Raises:
         ScalingError: nothing grows with depth, or not proportionally, or `ends` name
@@ -173,8 +190,33 @@ def deepened(build: Build | BuildDeep, width: Width, depth: Depth) -> Deepened:
     blocks = blocks_of(build, width, depth.now, depth.base, depth.ends)
     if depth.now == depth.base:
         return Deepened(blocks, {})
-    chosen = [*dict.fromkeys(blocks.first.values())]
+    if draws is not None:
+        return Deepened(blocks, draws(width).log_sizes(split_keys(SEEDS)))
+    last = {first: path for path, first in blocks.first.items()}
+    chosen = [*dict.fromkeys([*last, *last.values()])]
     return Deepened(blocks, log_sizes(of_depth(build, depth.now), width, paths=chosen))
+
+
+def _start_alike(starts: Logs, at: int, lists: Collection[Path]) -> None:
+    """Refuse blocks of which one starts larger than another."""
+    begins: dict[Path, Path] = {}
+    for path, logs in starts.items():
+        first = begins.setdefault(pattern_of(path, lists), path)
+        zero = [bool(np.isneginf(starts[p]).any()) for p in (first, path)]
+        if zero[0] != zero[1] or (not zero[0] and _apart(starts[first], logs) > _ODD):
+            one, two = (".".join(map(str, p)) for p in (first, path))
+            raise ScalingError(
+                f"at depth {at} {two!r} starts at another size than {one!r}: blocks of "
+                "a list must all start alike, for one law of depth; let initialisers "
+                "not depend on a block's number"
+            )
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """By what logarithm two sizes differ, if it is surely no chance; else 0."""
+    gap = abs(float(np.mean(other) - np.mean(one)))
+    error = math.sqrt(sum(np.var(x, ddof=1) / len(x) for x in (one, other)))
+    return gap if gap > _SURELY * error else 0.0
 
 
 def _ratio(base: np.ndarray, deep: np.ndarray, by: float) -> float:
@@ -186,5 +228,4 @@ def _ratio(base: np.ndarray, deep: np.ndarray, by: float) -> float:
         return by ** -float(exponent)
     # Small arrays have other sizes by chance, and their initialisers know no depth.
     gap = float(np.mean(deep) - np.mean(base))
-    error = math.sqrt((np.var(base, ddof=1) + np.var(deep, ddof=1)) / len(base))
-    return math.exp(gap) if abs(gap) > _SURELY * error else 1.0
+    return math.exp(gap) if _apart(base, deep) else 1.0

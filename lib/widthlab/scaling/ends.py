@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from flax import nnx
+
 from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.survey import Path
 
@@ -79,6 +81,23 @@ def _one_array(end: str, here: Collection[Path]) -> None:
                 f"{', '.join(sorted(map(str, names)))}: a branch is ended by a layer "
                 "with one array, and a bias beside it, which absorb the multiplier"
             )
+
+
+def refuse_normalised(ends: Collection[Path], model: nnx.Module) -> None:
+    """Refuse ends inside what divides them by their own size, and the multiplier too.
+
+    Raises:
+        ScalingError: nnx.WeightNorm or nnx.SpectralNorm is around one.
+    """
+    for place, module in nnx.iter_modules(model):
+        if isinstance(module, nnx.WeightNorm | nnx.SpectralNorm):
+            undone = [path for path in ends if path[: len(place)] == place]
+            if undone:
+                raise ScalingError(
+                    f"ends name {'.'.join(map(str, undone[0][:-1]))!r}, inside a "
+                    f"{type(module).__name__}, which undoes every factor on the "
+                    "initial values: end the branch with a plain layer"
+                )
 
 
 def matches(path: Path, parts: Sequence[str]) -> bool:

@@ -16,12 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from widthlab.scaling.draws import Draws, split_keys
 from widthlab.scaling.programs import Program
 from widthlab.scaling.survey import (
     Build,
+    Looked,
     Parameter,
     Path,
     Width,
+    look,
     parameters,
     scaled_width,
 )
@@ -61,32 +64,56 @@ class StartingLaw(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """What the initialisers of a model do, measured once for any width.
+    """What a model is at its base width, found and measured once for any width.
 
     Attributes:
+        looked: the model without numbers, and what of it grows.
         logs: logarithm of each parameter's size at the base width, by seed.
         exponents: exponent of each that is a power of the width, all widths together;
             None for others.
     """
 
+    looked: Looked
     logs: dict[Path, np.ndarray]
     exponents: dict[Path, Fraction | None]
 
 
-def measure(build: Build, base_width: Width) -> Sizes:
+def measure(
+    build: Build,
+    base_width: Width,
+    *,
+    looked: Looked | None = None,
+    draws: Draws | None = None,
+) -> Sizes:
     r"""Measure how the initialisers of a model depend on its width.
 
     All widths are multiplied by 4. The exponent of each seed is the logarithm of the
     ratio of sizes over $\log 4$; the multiple of ½ beside their mean is taken if that
     is within three standard errors (or 0.01).
+
+    Args:
+        build: makes the model.
+        base_width: at which to measure, and at 4 times that.
+        looked: what was found there without numbers, where it is known.
+        draws: what draws models of the same `build`, where they are used elsewhere.
+
+    Raises:
+        ScalingError: the model cannot be scaled.
     """
+    if looked is None:
+        looked = look(build, base_width)
     wider = scaled_width(base_width, _WIDER)
-    base, wide = log_sizes(build, base_width), log_sizes(build, wider)
+    if draws is None:
+        base, wide = log_sizes(build, base_width), log_sizes(build, wider)
+    else:
+        keys = split_keys(SEEDS)
+        base, wide = (draws(width).log_sizes(keys) for width in (base_width, wider))
     small = [path for path in base if _error(base[path], wide[path]) > _SURE]
     if small:
         base |= log_sizes(build, base_width, MANY, small)
         wide |= log_sizes(build, wider, MANY, small)
-    return Sizes(base, {path: law_of(base[path], wide[path]) for path in base})
+    exponents = {path: law_of(base[path], wide[path]) for path in base}
+    return Sizes(looked, base, exponents)
 
 
 def laws(

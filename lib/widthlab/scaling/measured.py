@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import optax
 
 from widthlab.scaling.activity import Activity, ModelLoss, measure_activity
-from widthlab.scaling.blocks import BuildDeep
+from widthlab.scaling.draws import Draw, keys_of
 from widthlab.scaling.plans import ScalingPlan
-from widthlab.scaling.survey import Build
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +19,6 @@ class Setting(NamedTuple):
     """How models are trained and looked at.
 
     Attributes:
-        build: makes the model.
         batch: what the loss takes.
         loss: `loss(model, batch)`.
         tx: the optimizer.
@@ -30,7 +28,6 @@ class Setting(NamedTuple):
         read_outs: layers that start at zero for training.
     """
 
-    build: Build | BuildDeep
     batch: Any
     loss: ModelLoss
     tx: optax.GradientTransformation
@@ -42,6 +39,7 @@ class Setting(NamedTuple):
 
 def measured(
     setting: Setting,
+    draw: Draw,
     arms: Sequence[str],
     plans: Sequence[ScalingPlan],
     layers: Sequence[str],
@@ -51,12 +49,9 @@ def measured(
     Returns:
         A row an arm, seed, module and quantity.
     """
-    import jax
-
-    keys = jax.vmap(jax.random.key)(jax.numpy.asarray(setting.seeds))
     active = measure_activity(
-        setting.build, plans, setting.tx, setting.batch, setting.loss, setting.steps,
-        keys, setting.together, setting.read_outs, layers,
+        draw, plans, setting.tx, setting.batch, setting.loss, setting.steps,
+        keys_of(setting.seeds), setting.together, setting.read_outs, layers,
     )  # fmt: skip
     return _rows(active, arms, setting.seeds)
 

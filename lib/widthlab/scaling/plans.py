@@ -27,6 +27,7 @@ from widthlab.scaling.survey import (
     Path,
     Width,
     abstract,
+    look,
     shapes,
     survey,
 )
@@ -110,8 +111,8 @@ def plan(
     """Return what scaling a model from its base width does to each parameter.
 
     Arguments and errors are those of `widthlab.scaling.parametrize`; `sizes` are what
-    was measured at this base width (and base depth), and `deep` is what was found at
-    this depth, where they are known already.
+    `measure` found at this base width (and base depth), and `deep` is what was found
+    at this depth, where they are known already.
     """
     table = parametrization
     if isinstance(table, str):
@@ -121,20 +122,21 @@ def plan(
     if depth is not None and deep is None:
         deep = _looked(build, table, base_width, depth)
     at_base = of_depth(build, depth and depth.base)
-    tensors = survey(at_base, width, base_width)
-    model = abstract(at_base, base_width)
+    looked = look(at_base, base_width) if sizes is None else sizes.looked
+    tensors = survey(at_base, width, looked)
     said = declared(tensors, roles or {})
     cases = [case(tensor, said.get(tensor.name)) for tensor in tensors]
     rules.usable(table, rule, any(role == Role.HIDDEN for role, _ in cases))
     # By their layers: a read-out that is declared something else is one still.
     reads_out = any(case(t, None)[0] == Role.OUTPUT for t in tensors if fan_by_layer(t))
-    factors = multipliers(model, tensors, table, rule, tied, reads_out)
+    factors = multipliers(looked.model, tensors, table, rule, tied, reads_out)
     known = tied is not None or any(role == Role.OUTPUT for role, _ in cases)
     if not (reads_out or factors or known):
         unsaid(tensors)
-    sizes = measure(at_base, base_width) if sizes is None else sizes
+    if sizes is None:
+        sizes = measure(at_base, base_width, looked=looked)
     starts = laws(at_base, tensors, sizes, width, base_width)
-    scores = _scores(model, tensors, table)
+    scores = _scores(looked.model, tensors, table)
     rows = [
         _row(table, rule, tensor, role, fan, starts[tensor.path], scores)
         for tensor, (role, fan) in zip(tensors, cases, strict=True)

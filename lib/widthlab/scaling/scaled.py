@@ -185,8 +185,13 @@ def start(
     numbers: PlanNumbers | None = None,
 ) -> Any:
     """Return a model with the initial values of a plan; it can be traced."""
-    numbers = PlanNumbers.of(made) if numbers is None else numbers
     model = of_depth(build, made.depth and made.depth.now)(made.width, rngs)
+    rescale(model, PlanNumbers.of(made) if numbers is None else numbers)
+    return model
+
+
+def rescale(model: nnx.Module, numbers: PlanNumbers) -> None:
+    """Multiply a model's own initial values, and set its multipliers."""
     for path, variable in parameters(model):
         # Not even multiplied by one: at the base width nothing is touched.
         if path in numbers.init:
@@ -195,7 +200,6 @@ def start(
     for _, module in nnx.iter_modules(model):
         if isinstance(module, Multiplier):
             module.factor[...] = jnp.asarray(numbers.multipliers[module.name])
-    return model
 
 
 def scale_updates(
@@ -243,4 +247,4 @@ def _lost(retained: float, state: Any) -> Any:
     return jnp.where(state[1] == 0, 1.0 - retained, 0.0)
 
 
-__all__ = ["Scaled", "parametrize", "scale_updates", "start"]
+__all__ = ["Scaled", "parametrize", "rescale", "scale_updates", "start"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -60,16 +60,31 @@ class Parameter(NamedTuple):
         return result
 
 
-def survey(build: Build, width: Width, base_width: Width) -> list[Parameter]:
-    """Return the parameters of a model, with the axes that grow.
+class Looked(NamedTuple):
+    """A model at its base width, without numbers, and what of it grows.
+
+    Attributes:
+        width: the base width.
+        model: the model there.
+        shapes: of its parameters.
+        grows: for each axis of each, the names of the widths it is proportional to.
+    """
+
+    width: Width
+    model: nnx.Module
+    shapes: Mapping[Path, tuple[int, ...]]
+    grows: Mapping[Path, Sequence[tuple[str, ...]]]
+
+
+def look(build: Build, base_width: Width) -> Looked:
+    """Return which axes of a model grow, found once for any width.
 
     The model is evaluated abstractly at the base width and at two multiples of it, of
     each of several widths alone: every axis is either the same at all or proportional.
 
     Raises:
         ScalingError: `build` returns no NNX module or cannot be evaluated, the model
-            does not depend on the width, or depends on it otherwise, there or at the
-            width that is asked for.
+            does not depend on the width, or depends on it otherwise.
     """
     base_model = abstract(build, base_width)
     base = shapes(base_model)
@@ -89,11 +104,23 @@ def survey(build: Build, width: Width, base_width: Width) -> list[Parameter]:
             f"at {MULTIPLES[-1]} times that all shapes are equal; use the argument "
             "`width` for the sizes of layers"
         )
-    target = shapes(abstract(build, width))
-    _follows(target, base, grows, width, base_width)
-    owners = _owners(base_model)
+    return Looked(base_width, base_model, base, grows)
+
+
+def survey(build: Build, width: Width, at_base: Looked) -> list[Parameter]:
+    """Return the parameters of a model, with the axes that grow.
+
+    Raises:
+        ScalingError: the model is another at this width than its multiples promise.
+    """
+    model, base = at_base.model, at_base.shapes
+    target = base if width == at_base.width else shapes(abstract(build, width))
+    _follows(target, base, at_base.grows, width, at_base.width)
+    owners = dict(nnx.iter_modules(model))
     return [
-        Parameter(path, shape, target[path], tuple(grows[path]), owners[path[:-1]])
+        Parameter(
+            path, shape, target[path], tuple(at_base.grows[path]), owners[path[:-1]]
+        )
         for path, shape in base.items()
     ]
 
@@ -195,7 +222,7 @@ def _compare(
 
 
 def _same_parameters(
-    found: dict[Path, tuple[int, ...]], base: dict[Path, tuple[int, ...]], where: str
+    found: Mapping[Path, Any], base: Mapping[Path, Any], where: str
 ) -> None:
     """Refuse other names or numbers of axes than at the base width."""
     if [(p, len(s)) for p, s in found.items()] != [
@@ -209,9 +236,9 @@ def _same_parameters(
 
 
 def _follows(
-    target: dict[Path, tuple[int, ...]],
-    base: dict[Path, tuple[int, ...]],
-    grows: dict[Path, list[tuple[str, ...]]],
+    target: Mapping[Path, tuple[int, ...]],
+    base: Mapping[Path, tuple[int, ...]],
+    grows: Mapping[Path, Sequence[tuple[str, ...]]],
     width: Width,
     base_width: Width,
 ) -> None:
@@ -236,7 +263,3 @@ def _follows(
                     f"{float(wanted):g}; choose a width at which nothing is rounded or "
                     "bounded, or build the size without that"
                 )
-
-
-def _owners(model: nnx.Module) -> dict[Path, Any]:
-    return dict(nnx.iter_modules(model))

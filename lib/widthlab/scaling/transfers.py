@@ -2,178 +2,23 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path as File
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx
 
-from widthlab.canonical import digest
 from widthlab.claims import Estimate
 from widthlab.claims.estimates import ClaimError, mean
 from widthlab.claims.slopes import slope
-from widthlab.parametrization import get
-from widthlab.runs import Computed, frame, sweep
-from widthlab.runs.provenance import code_version
-from widthlab.scaling.activity import Carry, ModelLoss, carry_of, stacked, step
+from widthlab.runs import frame, sweep
+from widthlab.scaling.activity import ModelLoss
 from widthlab.scaling.errors import ScalingError, seeds_of
-from widthlab.scaling.laws import measure
-from widthlab.scaling.plans import ScalingPlan, plan
-from widthlab.scaling.programs import Program
-from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
 from widthlab.scaling.survey import Build
-from widthlab.source import source_sha256
+from widthlab.scaling.trained import TrainedWidth
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_FUNCTIONS = ("build", "data", "loss", "tx")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedWidth(Computed):
-    """Models of one width, by table, learning rate and seed: one program.
-
-    Attributes:
-        build: makes the model.
-        data: `data(key, step)`, a batch; the key is the seed's own.
-        loss: `loss(model, batch)`.
-        tx: makes the optimizer from its learning rate, such as optax.adam.
-        parametrizations: names of tables.
-        width: of the models.
-        base_width: where they are the user's own.
-        lrs: learning rates.
-        seeds: seeds of weights and data.
-        steps: of training.
-        optimizer: name of the update rule.
-    """
-
-    kind: ClassVar[str] = "computations"
-
-    build: Build
-    data: Callable[[Any, Any], Any]
-    loss: ModelLoss
-    tx: Callable[[Any], optax.GradientTransformation]
-    parametrizations: tuple[str, ...]
-    width: int
-    base_width: int
-    lrs: tuple[float, ...]
-    seeds: tuple[int, ...]
-    steps: int
-    optimizer: str
-
-    @property
-    def columns(self) -> dict[str, Any]:
-        """What tells one from another in a table."""
-        return {"width": self.width}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the settings, with functions as the hash of their source."""
-        return self._said
-
-    @functools.cached_property
-    def _said(self) -> dict[str, Any]:
-        # Once: what a function of a notebook refers to may change while this runs.
-        here = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        sources = {name: source_sha256(here.pop(name)) for name in _FUNCTIONS}
-        # The library's own version does not cover this room, which stored runs of
-        # other kinds do not depend on.
-        room = code_version(sorted(File(__file__).parent.glob("*.py")))
-        plain = super().to_json()
-        return {**plain, "fields": {**here, **sources}, "source": room}
-
-    def __hash__(self) -> int:
-        return hash(digest(self.to_json()))
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, TrainedWidth) and self.to_json() == other.to_json()
-
-    def run(self) -> list[dict[str, Any]]:
-        """Return the loss of each: the mean over the last quarter of training."""
-        sizes = measure(self.build, self.base_width)
-        plans = [
-            plan(
-                self.build,
-                get(name),
-                width=self.width,
-                base_width=self.base_width,
-                optimizer=self.optimizer,
-                sizes=sizes,
-            )
-            for name in self.parametrizations
-        ]
-        names = [made.parametrization.name for made in plans]
-        losses = self.losses(plans)
-        return [
-            {"parametrization": name, "lr": lr, "seed": seed, "loss": float(loss)}
-            for name, by_rate in zip(names, losses, strict=True)
-            for lr, by_seed in zip(self.lrs, by_rate, strict=True)
-            for seed, loss in zip(self.seeds, by_seed, strict=True)
-        ]
-
-    def losses(self, plans: Sequence[ScalingPlan]) -> np.ndarray:
-        """Losses by plan, rate and seed: one program trains all."""
-        made = plans[0]
-        factors, numbers = stacked(plans)
-        graph = nnx.graphdef(
-            nnx.eval_shape(lambda: start(self.build, made, nnx.Rngs(0)))
-        )
-
-        def draw(given: Any, seed: Any) -> Any:
-            weights, order = jax.random.split(jax.random.key(seed))
-            model = start(self.build, made, nnx.Rngs(weights), numbers(given))
-            return nnx.as_pure(nnx.state(model)), order
-
-        def begin(given: Any, lr: Any, drawn: Any) -> Carry:
-            model = nnx.merge(graph, drawn[0])
-            return carry_of(model, self._optimizer(lr, made, numbers(given)))
-
-        def train(given: Any, lr: Any, order: Any, carry: Carry, number: Any) -> Any:
-            optimizer = self._optimizer(lr, made, numbers(given))
-            batch = self.data(order, number)
-            return step(graph, optimizer, self.loss, carry, batch)[:2]
-
-        rates, seeds = jnp.asarray(self.lrs), jnp.asarray(self.seeds)
-        # Drawn one after another, as in `laws.log_sizes`.
-        drawn = Program(
-            lambda factors, seeds: jax.lax.map(
-                lambda given: jax.lax.map(lambda seed: draw(given, seed), seeds),
-                factors,
-            )
-        )(factors, seeds)
-        carry = Program(_over(begin, (0, None, 0), (None, 0, None), (None, None, 0)))(
-            factors, rates, drawn
-        )
-        work = Program(
-            _over(
-                train,
-                (0, None, 0, 0, None),
-                (None, 0, None, 0, None),
-                (None, None, 0, 0, None),
-            ),
-            many=True,
-        )
-        losses = []
-        for number in range(self.steps):
-            carry, loss = work(factors, rates, drawn[1], carry, jnp.asarray(number))
-            losses.append(np.asarray(loss))
-        return np.mean(losses[-max(1, self.steps // 4) :], axis=0)
-
-    def _optimizer(self, lr: Any, made: ScalingPlan, numbers: PlanNumbers) -> Any:
-        return scale_updates(self.tx(lr), made, numbers=numbers)
-
-
-def _over(function: Callable[..., Any], *axes: tuple[int | None, ...]) -> Any:
-    """Vectorise over plans, rates and seeds, in this order of axes."""
-    for ins in reversed(axes):
-        function = jax.vmap(function, ins)
-    return function
 
 
 class Transfer(NamedTuple):
