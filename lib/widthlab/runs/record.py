@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """What a run left.
 
@@ -42,8 +44,19 @@ class Record:
 
     def series(self, quantity: str, layer: int = 0) -> np.ndarray:
         """Return the values of one quantity in one layer, in order of steps."""
-        rows = self.table.query("quantity == @quantity and layer == @layer")
-        return rows.sort_values("step", kind="stable")["value"].to_numpy()
+        return self._series.get((quantity, layer), np.empty(0)).copy()
+
+    @functools.cached_property
+    def _series(self) -> dict[tuple[str, int], np.ndarray]:
+        # All at once: a chapter asks a record hundreds of times.
+        names = ("quantity", "layer", "step", "value")
+        found: dict[tuple[str, int], list[tuple[Any, Any]]] = {}
+        for *key, step, value in zip(*(self.columns[n] for n in names), strict=True):
+            found.setdefault(tuple(key), []).append((step, value))
+        return {
+            key: np.array([v for _, v in sorted(rows, key=itemgetter(0))], float)
+            for key, rows in found.items()
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
