@@ -122,13 +122,14 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
 
     parts = []
     for record in records:
-        part = record.table
-        if quantities:
-            part = part[part["quantity"].isin(quantities)]
         columns = {
+            **record.columns,
             **record.spec.columns,
             "diverged_at": record.diverged_at,
             "stopped_at": record.stopped_at,
         }
-        parts.append(part.assign(**columns))
+        # At once: pandas takes long for each column that is added to a table.
+        rows = range(len(next(iter(record.columns.values()), ())))
+        part = pd.DataFrame(columns, index=rows)
+        parts.append(part[part["quantity"].isin(quantities)] if quantities else part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
