@@ -211,6 +211,17 @@ def test_noise_is_not_taken_for_what_training_changes(vectors):
     assert check(off, vectors, again, widths=(8, 16, 32), seeds=2).judgements
 
 
+def test_a_cell_in_a_loop_that_cannot_be_watched_is_refused(vectors):
+    def build(width, rngs):
+        return nnx.RNN(nnx.LSTMCell(4, width, rngs=rngs))
+
+    def loss(model, batch):
+        return model(batch[0].reshape(16, 2, 4)).mean()
+
+    with pytest.raises(scaling.ScalingError, match="write that loop in Python"):
+        check(build, vectors, loss)
+
+
 def test_a_loss_that_shows_no_output_is_refused(vectors):
     for loss in (
         lambda model, batch: jnp.float32(1.0),

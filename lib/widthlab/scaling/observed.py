@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.survey import Path
 
 ModelLoss = Callable[[Any, Any], Any]
@@ -28,13 +29,25 @@ def outputs(model: nnx.Module, batch: Any, loss: ModelLoss) -> dict[str, Any]:
 
 
 def observed(model: nnx.Module, batch: Any, loss: ModelLoss) -> Any:
-    """Return the loss, and outputs by path."""
+    """Return the loss, and outputs by path.
+
+    Raises:
+        ScalingError: a module inside a loop cannot be watched.
+    """
 
     def run(model: Any) -> Any:
         return loss(model, batch)
 
     forward = nnx.capture(run, nnx.Intermediate, method_outputs=nnx.Intermediate)
-    lost, sown = forward(model)
+    try:
+        lost, sown = forward(model)
+    except TypeError as error:
+        if "__captures__" not in str(error):
+            raise
+        raise ScalingError(
+            "what a module puts out cannot be seen where nnx.scan, or nnx.RNN, carries "
+            "it from step to step: write that loop in Python"
+        ) from error
     found: dict[str, Any] = {}
     for path, variable in nnx.to_flat_state(sown):
         for place, leaf in enumerate(_floats(variable.get_value())):
