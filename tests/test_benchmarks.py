@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from flax import nnx
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / "benchmarks"))
 
 import common  # noqa: E402
 import report  # noqa: E402
+import widths  # noqa: E402
 from common import Turn, busy_ticks, exponent, medians, slug  # noqa: E402
 from compile_watch import Event, by_thread, covered, slowest  # noqa: E402
 from targets import COMPILATION, SINGLE, TARGETS  # noqa: E402
@@ -19,6 +21,14 @@ from targets import COMPILATION, SINGLE, TARGETS  # noqa: E402
 
 def test_page_says_what_the_readings_say():
     assert report.is_current(), "run: python benchmarks/report.py"
+
+
+def test_networks_that_are_checked_wide_are_those_of_the_page():
+    page = widths.of_the_page()
+    for case in widths.CASES.values():
+        model = nnx.eval_shape(lambda case=case: page[case.build](64, nnx.Rngs(0)))
+        loss = nnx.eval_shape(page["cross_entropy"], model, page[case.batch])
+        assert loss.shape == ()
 
 
 # --- fits

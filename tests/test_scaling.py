@@ -16,10 +16,12 @@ from widthlab import parametrization, scaling
 from widthlab.model import MLP, Shape, by_tensor
 from widthlab.parametrization import Role
 from widthlab.scaling import plans
-from widthlab.scaling.laws import measure
+from widthlab.scaling.draws import Draw, keys_of, split_keys
+from widthlab.scaling.laws import log_sizes, measure
 from widthlab.scaling.programs import Program
 from widthlab.scaling.rules import PARTIAL, REFUSED
 from widthlab.scaling.scaled import PlanNumbers, scale_updates, start
+from widthlab.scaling.survey import by_path, parameters
 from widthlab.training.optimizer import Optimizer
 
 S = 4  # target over base width, in all tables below
@@ -127,6 +129,18 @@ def test_a_tied_embedding_has_table_8s_multiplier():
         made = plan(build, optimizer=optimizer, sizes=measured)
         assert made.multipliers == {"logits": S**multiplier}
         assert factors(made)["embed.embedding"] == (S ** (size / 2), S**power)
+
+
+def test_what_a_check_draws_is_what_build_makes_and_measures_alike():
+    build, draw = perceptron(), Draw(perceptron(), BASE)
+    drawn = by_path(draw(keys_of((3, 4))))
+    own = dict(parameters(build(BASE, nnx.Rngs(4))))
+    found = draw.log_sizes(split_keys(8))
+    known = log_sizes(build, BASE)
+    assert own.keys() == found.keys() == known.keys()
+    for path, variable in own.items():
+        np.testing.assert_allclose(drawn[path][1], variable[...], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found[path], known[path], rtol=1e-5)
 
 
 def test_an_initialisers_own_law_is_measured(sizes):

@@ -12,7 +12,6 @@ from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
 from widthlab.scaling.judge import judge, verdict_of
-from widthlab.scaling.signals import signals_of
 from widthlab.scaling.trained import TrainedWidth
 
 WIDTHS = (32, 64, 128)
@@ -206,7 +205,21 @@ def test_noise_is_not_taken_for_what_training_changes(vectors):
         model.eval()
         return model
 
-    assert {s.name for s in signals_of(off, vectors, of_classes, WIDTHS)} > {"drop"}
+    def again(model, batch):  # its counts are written again, unchanged
+        return nnx.remat(of_classes)(model, batch)
+
+    assert check(off, vectors, again, widths=(8, 16, 32), seeds=2).judgements
+
+
+def test_a_cell_in_a_loop_that_cannot_be_watched_is_refused(vectors):
+    def build(width, rngs):
+        return nnx.RNN(nnx.LSTMCell(4, width, rngs=rngs))
+
+    def loss(model, batch):
+        return model(batch[0].reshape(16, 2, 4)).mean()
+
+    with pytest.raises(scaling.ScalingError, match="write that loop in Python"):
+        check(build, vectors, loss)
 
 
 def test_a_loss_that_shows_no_output_is_refused(vectors):

@@ -12,16 +12,12 @@ import optax
 from flax import nnx
 
 from widthlab.scaling.draws import Draw
+from widthlab.scaling.noise import refuse_noise
+from widthlab.scaling.observed import ModelLoss, observed, outputs
 from widthlab.scaling.plans import ScalingPlan
 from widthlab.scaling.programs import Program
 from widthlab.scaling.scaled import PlanNumbers, rescale, scale_updates
 from widthlab.scaling.survey import Path, parameters, path_of
-
-ModelLoss = Callable[[Any, Any], Any]
-"""`loss(model, batch)`, a number."""
-
-MODEL = "model"
-"""What the output of the whole model is called."""
 
 
 class Activity(NamedTuple):
@@ -76,6 +72,9 @@ def measure_activity(
 
     Returns:
         Arrays of shape (plans, keys).
+
+    Raises:
+        ScalingError: the models are random when they run.
     """
     made = plans[0]
     graph = nnx.graphdef(draw.model)
@@ -100,6 +99,7 @@ def measure_activity(
     for keys_here in _chunks(keys, together):
         as_built, silent = rescaled(factors, draw(keys_here))
         at_start, before = work(factors, as_built), work(factors, silent)
+        refuse_noise(draw.model, silent.others, before.carry.others)
         stepped = before
         for _ in range(steps - 1):
             stepped = work(factors, stepped.carry)
@@ -244,7 +244,7 @@ def step(
     def of(values: Any) -> Any:
         here = nnx.merge(graph, values, carry.others)
         # What a model sows is taken away from it, step by step.
-        found, seen = _observed(here, batch, loss)
+        found, seen = observed(here, batch, loss)
         return found, (nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param))), seen)
 
     values, others, state = carry
@@ -253,41 +253,6 @@ def step(
     return Stepped(
         Carry(optax.apply_updates(values, updates), others, state), found, seen
     )
-
-
-def outputs(model: nnx.Module, batch: Any, loss: ModelLoss) -> dict[str, Any]:
-    """Return the output of each submodule by its path, and what the model sows.
-
-    A module that runs several times has several, stacked; what is no array of
-    floating-point numbers is left out.
-    """
-    return _observed(model, batch, loss)[1]
-
-
-def _observed(model: nnx.Module, batch: Any, loss: ModelLoss) -> Any:
-    """Return the loss, and outputs by path."""
-
-    def run(model: Any) -> Any:
-        return loss(model, batch)
-
-    forward = nnx.capture(run, nnx.Intermediate, method_outputs=nnx.Intermediate)
-    lost, sown = forward(model)
-    found: dict[str, Any] = {}
-    for path, variable in nnx.to_flat_state(sown):
-        for place, leaf in enumerate(_floats(variable.get_value())):
-            name = _name(path)
-            found[name if not place else f"{name}[{place}]"] = leaf
-    return lost, found
-
-
-def _floats(value: Any) -> list[Any]:
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(value)]
-    return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]
-
-
-def _name(path: Path) -> str:
-    parts = path[:-1] if path[-1] == "__call__" else path
-    return ".".join(map(str, parts)) or MODEL
 
 
 def _rms(value: Any) -> np.ndarray:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import optax
 
 from widthlab.parametrization import Parametrization, get
-from widthlab.scaling.activity import MODEL, ModelLoss
 from widthlab.scaling.cases import Roles
 from widthlab.scaling.draws import draws_of
 from widthlab.scaling.errors import ScalingError, options_of
@@ -22,6 +21,7 @@ from widthlab.scaling.judge import (
 )
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
+from widthlab.scaling.observed import MODEL, ModelLoss
 from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of
 from widthlab.scaling.survey import Build

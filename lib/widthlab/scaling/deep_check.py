@@ -9,7 +9,6 @@ from typing import Any
 import attrs
 import optax
 
-from widthlab.scaling.activity import ModelLoss
 from widthlab.scaling.blocks import BuildDeep, of_depth
 from widthlab.scaling.cases import Roles
 from widthlab.scaling.check import MARGIN, CoordinateCheck, joined, judged, seen, silent
@@ -19,6 +18,7 @@ from widthlab.scaling.errors import ScalingError, options_of
 from widthlab.scaling.judge import Rules
 from widthlab.scaling.laws import measure
 from widthlab.scaling.measured import Setting, measured
+from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.places import expected_of, places_of, renamed
 from widthlab.scaling.plans import plan
 from widthlab.scaling.signals import signals_of, traced

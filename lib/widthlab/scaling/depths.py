@@ -120,7 +120,9 @@ class DepthFactors(NamedTuple):
 
 
 _SURELY = 6.0  # standard errors from which on two sizes are not equal
-_ODD = 0.05  # logarithm of a ratio of sizes from which on blocks are not alike
+# From which logarithm of a ratio of sizes on blocks are not alike, and from how many
+# standard errors: more, since of many blocks one has to be odd by chance in none.
+_ODD, _ODDLY = 0.05, 8.0
 
 Logs = dict[Path, np.ndarray]
 """Logarithms of the sizes at which parameters start, by seed."""
@@ -203,7 +205,9 @@ def _start_alike(starts: Logs, at: int, lists: Collection[Path]) -> None:
     for path, logs in starts.items():
         first = begins.setdefault(pattern_of(path, lists), path)
         zero = [bool(np.isneginf(starts[p]).any()) for p in (first, path)]
-        if zero[0] != zero[1] or (not zero[0] and _apart(starts[first], logs) > _ODD):
+        if zero[0] != zero[1] or (
+            not zero[0] and _apart(starts[first], logs, _ODDLY) > _ODD
+        ):
             one, two = (".".join(map(str, p)) for p in (first, path))
             raise ScalingError(
                 f"at depth {at} {two!r} starts at another size than {one!r}: blocks of "
@@ -212,11 +216,11 @@ def _start_alike(starts: Logs, at: int, lists: Collection[Path]) -> None:
             )
 
 
-def _apart(one: np.ndarray, other: np.ndarray) -> float:
+def _apart(one: np.ndarray, other: np.ndarray, errors: float = _SURELY) -> float:
     """By what logarithm two sizes differ, if it is surely no chance; else 0."""
     gap = abs(float(np.mean(other) - np.mean(one)))
     error = math.sqrt(sum(np.var(x, ddof=1) / len(x) for x in (one, other)))
-    return gap if gap > _SURELY * error else 0.0
+    return gap if gap > errors * error else 0.0
 
 
 def _ratio(base: np.ndarray, deep: np.ndarray, by: float) -> float:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import optax
 
-from widthlab.scaling.activity import Activity, ModelLoss, measure_activity
+from widthlab.scaling.activity import Activity, measure_activity
 from widthlab.scaling.draws import Draw, keys_of
+from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.plans import ScalingPlan
 
 if TYPE_CHECKING:

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from widthlab.scaling.activity import MODEL, ModelLoss, outputs
-from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.judge import Signal
-from widthlab.scaling.survey import Build, Path, parameters
+from widthlab.scaling.observed import MODEL, ModelLoss, outputs
+from widthlab.scaling.survey import Build, parameters
 
 
 def signals_of(
@@ -29,27 +28,6 @@ def signals_of(
         )
         for name, out in first.outputs.items()
     ]
-
-
-def _drawn(model: nnx.Module) -> dict[Path, Any]:
-    """Return how often each stream of random numbers was used."""
-    flat = nnx.to_flat_state(nnx.state(model, nnx.RngCount))
-    return {path: variable.get_value() for path, variable in flat}
-
-
-def _refuse_noise(before: dict[Path, Any], after: dict[Path, Any]) -> None:
-    """Refuse a model that is random when it runs.
-
-    What training changes is seen as a difference of two outputs, in which fresh noise
-    would be level at any width: the unscaled model would look right.
-    """
-    used = [path for path, count in after.items() if count is not before.get(path)]
-    if used:
-        raise ScalingError(
-            f"{'.'.join(map(str, used[0][:-1]))!r} draws random numbers when the model "
-            "runs, as dropout does: their noise would be taken for what training "
-            "changes. Turn it off, with model.eval() inside build or a rate of zero"
-        )
 
 
 class Output(NamedTuple):
@@ -72,20 +50,14 @@ class Traced(NamedTuple):
 
 
 def traced(build: Build, batch: Any, loss: ModelLoss, width: int) -> Traced:
-    """Return what a model puts out, without numbers.
-
-    Raises:
-        ScalingError: it draws random numbers to do so.
-    """
+    """Return what a model puts out, without numbers."""
     names: list[str] = []
     layers: list[str] = []
 
     def run() -> list[Any]:
         model = build(width, nnx.Rngs(0))
         layers[:] = [".".join(map(str, path[:-1])) for path, _ in parameters(model)]
-        drawn = _drawn(model)
         found = outputs(model, batch, loss)
-        _refuse_noise(drawn, _drawn(model))
         names[:] = [*found]
         return [*found.values()]
 

@@ -18,9 +18,10 @@ from widthlab.canonical import digest
 from widthlab.parametrization import get
 from widthlab.runs import Computed
 from widthlab.runs.provenance import code_version
-from widthlab.scaling.activity import Carry, ModelLoss, carry_of, stacked, step
+from widthlab.scaling.activity import Carry, carry_of, stacked, step
 from widthlab.scaling.draws import Draw, draws_of, pairs_of_keys
 from widthlab.scaling.laws import measure
+from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.programs import Program
 from widthlab.scaling.scaled import PlanNumbers, rescale, scale_updates

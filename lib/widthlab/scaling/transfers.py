@@ -12,8 +12,8 @@ from widthlab.claims import Estimate
 from widthlab.claims.estimates import ClaimError, mean
 from widthlab.claims.slopes import slope
 from widthlab.runs import frame, sweep
-from widthlab.scaling.activity import ModelLoss
 from widthlab.scaling.errors import ScalingError, seeds_of
+from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.survey import Build
 from widthlab.scaling.trained import TrainedWidth
 
