@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 # Compiled programs are kept, for the other workers, for the processes that tests start
@@ -22,6 +23,14 @@ os.environ |= {
     # So it is in chapters (`richregime.start`); doctests run as equinox does by itself.
     "EQX_ON_ERROR": "nan",
 }
+# Programs of tests are small and run a few times: compiling them is most of what a test
+# takes. XLA's older code, not optimised, is compiled in a quarter of the time. The
+# library's own programs ask for their level themselves; doctests and chapters, which
+# the other stages run, have XLA's own settings.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+if metadata.version("jaxlib").startswith("0.10."):  # later ones have no older code
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
 _SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
 os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
 os.environ.pop("WIDTHLAB_CLAIMS", None)
