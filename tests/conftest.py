@@ -24,10 +24,11 @@ os.environ |= {
     "EQX_ON_ERROR": "nan",
 }
 # Programs of tests are small and run a few times: compiling them is most of what a test
-# takes. XLA's older code, not optimised, is compiled in a quarter of the time. The
-# library's own programs ask for their level themselves; doctests and chapters, which
-# the other stages run, have XLA's own settings.
+# takes. XLA's older code, not optimised, is compiled in an eighth of the time, and what
+# a test looks at does not depend on it. Processes that tests start have the same flags;
+# doctests and chapters, which other stages run, have the library's own.
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"
 if metadata.version("jaxlib").startswith("0.10."):  # later ones have no older code
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)

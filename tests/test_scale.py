@@ -16,6 +16,7 @@ from test_experiment import assert_same_runs, spec
 from test_sweeps import PATH
 from widthlab import compilation
 from widthlab.claims import slopes
+from widthlab.compilation import ONE_THREAD_A_PRODUCT
 from widthlab.data import DataSpec
 from widthlab.model import product
 from widthlab.probes import Features
@@ -208,6 +209,7 @@ def test_precision_leaves_the_slopes_of_a_claim(by_precision, precision):
 
 def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     """Each exists in some of the supported versions, and none in all to come."""
+    monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr(
         compilation,
         "_BRIEF_ON_CPU",
@@ -217,6 +219,19 @@ def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     assert not compilation._is_known("xla_cpu_no_such_thing", True)
     doubled = compilation.compiled(lambda x: 2 * x, "cpu", static=(), brief=True)
     assert doubled(3) == 6
+
+
+def test_the_users_flags_win_but_for_what_makes_bits_the_same(monkeypatch):
+    level, threads = "xla_backend_optimization_level", "xla_cpu_multi_thread_eigen"
+    wanted = {level: 1, **ONE_THREAD_A_PRODUCT}
+    for flags, found in (
+        ("", wanted),
+        (f"--{level}=3", ONE_THREAD_A_PRODUCT),
+        (f"--{level}=3 --{threads}=true", ONE_THREAD_A_PRODUCT),
+        (f"--{level}_of_another=3", wanted),
+    ):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        assert compilation.options_on_cpu(wanted) == found
 
 
 # --- devices ------------------------------------------------------------
