@@ -25,6 +25,7 @@ from widthlab.runs.cells import MemoryWarning
 from widthlab.runs.record import frame
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run, sweep
+from widthlab.training import ensemble
 from widthlab.training.devices import DeviceMemoryError
 
 GRID = [spec(width=33, seed=seed) for seed in range(8)]
@@ -82,6 +83,22 @@ def test_cells_are_cut_to_the_memory_there_is(monkeypatch, tmp_path, pieces, who
     monkeypatch.setenv("WIDTHLAB_MEMORY", str(of_all))
     sweep(GRID, Store(tmp_path / "all"))
     assert pieces == [4, 4, 8]
+
+
+def test_what_does_not_fit_is_refused_before_its_batches_are_drawn(
+    monkeypatch, tmp_path, pieces
+):
+    draw, drawn = ensemble._orders, []
+
+    def note(size, batch_size, steps, keys):
+        drawn.append(len(keys))
+        return draw(size, batch_size, steps, keys)
+
+    of_all = needed(GRID, monkeypatch, tmp_path)
+    monkeypatch.setattr(ensemble, "_orders", note)
+    monkeypatch.setenv("WIDTHLAB_MEMORY", str(0.8 * of_all))
+    sweep(GRID, Store(tmp_path))
+    assert drawn == pieces == [4, 4]
 
 
 def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
