@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from widthlab.later import later
+from widthlab._later import later
 
 if TYPE_CHECKING:
     from widthlab.claims import Check, Claim, Prediction

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from widthlab.later import later
+from widthlab._later import later
 from widthlab.runs.executors import LostWorkersError, Processes
 from widthlab.runs.grid import grid
 from widthlab.runs.record import Record, frame
