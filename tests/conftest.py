@@ -33,6 +33,8 @@ QUICK += " --xla_cpu_parallel_codegen_split_count=1"
 if metadata.version("jaxlib").startswith("0.10."):  # later ones have no older code
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 os.environ.setdefault("XLA_FLAGS", QUICK)
+# Nothing of what is imported and collected is garbage: see pytest_collection_finish.
+gc.disable()
 _SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
 os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
 os.environ.pop("WIDTHLAB_CLAIMS", None)
@@ -92,8 +94,17 @@ def as_users_do():
 
 
 # Modules that take longest by themselves: begun last, they would leave a worker idle.
-LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "plugins", "sweeps")
-LONG += ("scaling", "schedules", "scale", "book", "training", "regimes", "reference")
+LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "book", "scaling")
+LONG += (
+    "plugins",
+    "scale",
+    "same_bits",
+    "training",
+    "reference",
+    "curvature",
+    "sweeps",
+)
+LONG += ("schedules", "scaling_depth", "limit", "kernels", "cli", "probes", "faults")
 
 
 def pytest_collection_modifyitems(items):
@@ -112,6 +123,7 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     left = {kind: [*one.own()] for kind, one in REGISTRIES.items() if one.own()}
     assert not left, f"registered at import; do it in the test: {left}"
 
