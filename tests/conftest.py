@@ -1,8 +1,10 @@
 """What tests run under: checked array annotations, strict dtypes, no real store."""
 
+import gc
 import os
 import shutil
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 # Compiled programs are kept, for the other workers, for the processes that tests start
@@ -22,6 +24,17 @@ os.environ |= {
     # So it is in chapters (`richregime.start`); doctests run as equinox does by itself.
     "EQX_ON_ERROR": "nan",
 }
+# Programs of tests are small and run a few times: compiling them is most of what a test
+# takes. XLA's older code, not optimised, is compiled in an eighth of the time, and what
+# a test looks at does not depend on it. Processes that tests start have the same flags;
+# doctests and chapters, which other stages run, have the library's own.
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+QUICK += " --xla_cpu_parallel_codegen_split_count=1"
+if metadata.version("jaxlib").startswith("0.10."):  # later ones have no older code
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICK)
+# Nothing of what is imported and collected is garbage: see pytest_collection_finish.
+gc.disable()
 _SCRATCH = tempfile.TemporaryDirectory(prefix="widthlab-tests-")
 os.environ["WIDTHLAB_STORE"] = os.path.join(_SCRATCH.name, "store")
 os.environ.pop("WIDTHLAB_CLAIMS", None)
@@ -81,8 +94,17 @@ def as_users_do():
 
 
 # Modules that take longest by themselves: begun last, they would leave a worker idle.
-LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "plugins", "sweeps")
-LONG += ("scaling", "schedules", "scale", "book", "training", "regimes", "reference")
+LONG = ("executors", "scaling_check", "template", "kinds_of_runs", "book", "scaling")
+LONG += (
+    "plugins",
+    "scale",
+    "same_bits",
+    "training",
+    "reference",
+    "curvature",
+    "sweeps",
+)
+LONG += ("schedules", "scaling_depth", "limit", "kernels", "cli", "probes", "faults")
 
 
 def pytest_collection_modifyitems(items):
@@ -95,7 +117,13 @@ def pytest_collection_finish():
     """Refuse modules that register as they are imported.
 
     What they register would go to every worker of every sweep, in other modules too.
+    What is there by now stays: Python need not look through it for garbage again, nor
+    so often, which takes an eighth of the time in what JAX traces.
     """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+    gc.enable()
     left = {kind: [*one.own()] for kind, one in REGISTRIES.items() if one.own()}
     assert not left, f"registered at import; do it in the test: {left}"
 

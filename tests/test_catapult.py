@@ -77,7 +77,7 @@ def test_phases_of_a_constant_rate():
 
 @pytest.mark.parametrize("n", [16.0, 1024.0])
 def test_a_schedule_that_stays_in_the_catapult(n):
-    c = np.array([2.2, 2.5, 3.0, 3.5])
+    c = np.array([2.4, 2.5, 3.0, 3.5])
     found = two_variables(*START, n, 4000, c=c)
     alive = np.minimum(found.curvature, np.abs(found.f)) > 1e-290
     curvature, lr = (np.where(alive, v, 1) for v in (found.curvature, found.lr))

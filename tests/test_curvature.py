@@ -245,6 +245,12 @@ def test_eigenvalues_have_the_range_that_is_said(scale):
     with jax.enable_x64(False):
         diagonal = jnp.asarray(scale * np.arange(1.0, 6.0), jnp.float32)
         start = jnp.ones(5, jnp.float32)
-        value, _ = top_eigenpair(lambda v: diagonal * v, start, 5)
+
+        def top(diagonal):
+            return top_eigenpair(lambda v: diagonal * v, start, 5)[0]
+
+        # The level of a program that trains; at 0 squares vanish a little earlier.
+        level = {"xla_backend_optimization_level": 1}
+        value = jax.jit(top, compiler_options=level)(diagonal)
     expected = 5 * scale if scale <= 1e18 else np.nan
     np.testing.assert_allclose(value, expected, rtol=1e-5)

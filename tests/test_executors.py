@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 
+import at_work
 import jax
 import pytest
 from test_experiment import assert_same_runs, spec
@@ -42,6 +43,12 @@ def serial(tmp_path_factory):
 @pytest.fixture(scope="module")
 def workers():
     with Processes(2) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def spawned():
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         yield pool
 
 
@@ -99,17 +106,13 @@ def test_a_worker_with_other_source_is_refused():
 # --- forks ------------------------------------------------------------
 
 
-def test_a_pool_of_forks_is_refused(tmp_path):
+def test_a_pool_of_forks_is_refused(spawned, tmp_path):
     """Before any of them is started; spawned ones are as good as any."""
-    for method in ("fork", "spawn"):
-        context = multiprocessing.get_context(method)
-        with ProcessPoolExecutor(1, context) as pool:
-            if method == "spawn":
-                assert list(completed(abs, [-1], pool)) == [1]
-                continue
-            with pytest.raises(ValueError, match=r"forks .*get_context\('spawn'\)"):
-                sweep(GRID[:1], Store(tmp_path), executor=pool)
-            assert not pool._processes
+    with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        with pytest.raises(ValueError, match=r"forks .*get_context\('spawn'\)"):
+            sweep(GRID[:1], Store(tmp_path), executor=pool)
+        assert not pool._processes
+    assert list(completed(abs, [-1], spawned)) == [1]
 
 
 def test_a_fork_of_a_process_that_used_jax_says_so(monkeypatch):
@@ -133,33 +136,23 @@ def test_a_process_that_has_not_used_jax_knows_it():
 # --- clocks ------------------------------------------------------------
 
 
-def other_clock(hours):
-    """Make a worker's clock another machine's."""
-    now = time.time
-    time.time = lambda: now() + 3600 * hours
-
-
 @pytest.mark.parametrize("hours", [-2, 2])
-def test_a_worker_s_clock_does_not_matter(hours, tmp_path):
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, other_clock, (hours,)) as pool:
-        archive = Archive(tmp_path)
-        assert archive.run(GRID[:1], executor=pool, minutes=30) == 1
-        assert archive.run(GRID[1:2], executor=pool, minutes=-1) == 0
-
-
-def slow(cell):
-    time.sleep(0.3)
-    return cell
+def test_a_worker_s_clock_does_not_matter(hours, spawned, tmp_path):
+    spawned.submit(at_work.other_clock, hours).result()
+    ahead = spawned.submit(at_work.hour).result() - time.time() / 3600
+    assert ahead == pytest.approx(hours, abs=0.5)
+    archive = Archive(tmp_path)
+    assert archive.run(GRID[:1], executor=spawned, minutes=30) == 1
+    assert archive.run(GRID[1:2], executor=spawned, minutes=-1) == 0
 
 
 @pytest.mark.parametrize("where", [None, "workers"])
 def test_no_cell_begins_after_its_time(where, request):
     executor = where and request.getfixturevalue(where)
     list(completed(abs, [1, 2], executor))  # workers are there
-    done = list(completed(slow, range(40), executor, seconds=1.0))
+    done = list(completed(at_work.slow, range(40), executor, seconds=1.0))
     assert 0 < len(done) < 40
-    assert list(completed(slow, range(4), executor, seconds=0.0)) == []
+    assert list(completed(at_work.slow, range(4), executor, seconds=0.0)) == []
 
 
 def test_a_duration_is_measured_where_it_is_used():
@@ -192,24 +185,10 @@ def test_cells_hold_every_run_once_and_share_a_program():
 # --- workers that die ------------------------------------------------------------
 
 
-def die_once(folder, cell):
-    """Kill the process at the first sight of one cell; note every beginning."""
-    marks = folder / f"{cell}-{time.monotonic_ns()}"
-    seen = list(folder.glob(f"{cell}-*"))
-    marks.touch()
-    if cell == 1 and not seen:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return cell
-
-
-def die(cell):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 @pytest.mark.parametrize("where", ["workers", "cluster"])
 def test_a_killed_worker_loses_only_its_cell(where, request, tmp_path):
     executor = request.getfixturevalue(where)
-    work = functools.partial(die_once, tmp_path)
+    work = functools.partial(at_work.die_once, tmp_path)
     assert sorted(completed(work, range(6), executor)) == list(range(6))
     times = [len(list(tmp_path.glob(f"{cell}-*"))) for cell in range(6)]
     assert times[1] == 2 and sum(times) <= 8  # the other one may have been waiting
@@ -220,7 +199,7 @@ def test_a_cell_that_kills_every_worker_is_given_up():
         Processes(1) as pool,
         pytest.raises(LostWorkersError, match="3 workers died over the same cell"),
     ):
-        list(completed(die, [0], pool))
+        list(completed(at_work.die, [0], pool))
 
 
 def test_a_script_without_a_guard_is_told_so(tmp_path):

@@ -191,7 +191,7 @@ def test_a_flow_goes_through_workers(store):
     specs = [FlowRun(network(seed), tuple(TIMES), observe=outputs) for seed in (0, 1)]
     here = solve([network(0), network(1)], TIMES, observe=outputs, store=store)
     other = Store(store.path.parent / "other")
-    with Processes(2) as pool:
+    with Processes(1) as pool:
         records = sweep(specs, other, executor=pool, together=1)
     for one, spec, record in zip(here, specs, records, strict=True):
         same(one, spec.trajectory(record))

@@ -479,7 +479,7 @@ def test_the_same_seed_has_the_same_bits(tmp_path):
 
 
 def test_the_population_loss_falls(tmp_path):
-    run = streamed(lr=0.5, activation="relu", width=64, steps=200, batch_size=32)
+    run = streamed(lr=0.1, activation="relu", width=64, steps=200, batch_size=32)
     (record,) = sweep([run], Store(tmp_path))
     table = record.table
     test = table[table["quantity"] == "test_loss"]["value"].to_numpy()

@@ -26,6 +26,8 @@ def test_import_leaves_heavy_packages_alone():
     code = f"""
 import sys
 import widthlab
+print("jax" in sys.modules or "numpy" in sys.modules)
+assert [getattr(widthlab, name) for name in widthlab.__all__]
 print([name for name in {heavy!r} if name in sys.modules])
 from jax._src import xla_bridge
 print(xla_bridge.backends_are_initialized())
@@ -37,4 +39,26 @@ print(xla_bridge.backends_are_initialized())
         check=True,
         timeout=120,
     )
-    assert done.stdout.split("\n")[:2] == ["[]", "False"]
+    assert done.stdout.split("\n")[:3] == ["False", "[]", "False"]
+
+
+def test_names_and_modules_are_there_before_anyone_imports_them():
+    code = """
+import widthlab, widthlab.runs
+from widthlab.runs import Archive, FlowRun, first_rates, grid, sweep
+assert callable(grid) and callable(sweep) and grid is widthlab.grid
+assert widthlab.plots.theme and "Experiment" in dir(widthlab)
+assert set(widthlab.__all__) <= set(dir(widthlab))
+assert set(widthlab.runs.__all__) <= set(dir(widthlab.runs))
+for module in (widthlab, widthlab.runs):
+    for name in ("missing", "_missing"):
+        try:
+            getattr(module, name)
+        except AttributeError as error:
+            assert f"has no attribute {name!r}" in str(error)
+        else:
+            raise AssertionError(name)
+print("there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "there\n", done.stderr

@@ -16,6 +16,7 @@ from test_experiment import assert_same_runs, spec
 from test_sweeps import PATH
 from widthlab import compilation
 from widthlab.claims import slopes
+from widthlab.compilation import ONE_THREAD_A_PRODUCT
 from widthlab.data import DataSpec
 from widthlab.model import product
 from widthlab.probes import Features
@@ -24,6 +25,7 @@ from widthlab.runs.cells import MemoryWarning
 from widthlab.runs.record import frame
 from widthlab.runs.store import Store
 from widthlab.runs.sweep import run, sweep
+from widthlab.training import ensemble
 from widthlab.training.devices import DeviceMemoryError
 
 GRID = [spec(width=33, seed=seed) for seed in range(8)]
@@ -81,6 +83,22 @@ def test_cells_are_cut_to_the_memory_there_is(monkeypatch, tmp_path, pieces, who
     monkeypatch.setenv("WIDTHLAB_MEMORY", str(of_all))
     sweep(GRID, Store(tmp_path / "all"))
     assert pieces == [4, 4, 8]
+
+
+def test_what_does_not_fit_is_refused_before_its_batches_are_drawn(
+    monkeypatch, tmp_path, pieces
+):
+    draw, drawn = ensemble._orders, []
+
+    def note(size, batch_size, steps, keys):
+        drawn.append(len(keys))
+        return draw(size, batch_size, steps, keys)
+
+    of_all = needed(GRID, monkeypatch, tmp_path)
+    monkeypatch.setattr(ensemble, "_orders", note)
+    monkeypatch.setenv("WIDTHLAB_MEMORY", str(0.8 * of_all))
+    sweep(GRID, Store(tmp_path))
+    assert drawn == pieces == [4, 4]
 
 
 def test_a_cell_that_runs_out_of_memory_is_halved(monkeypatch, tmp_path, whole):
@@ -162,7 +180,7 @@ def test_no_rounding_is_the_plain_product():
 @pytest.fixture(scope="module")
 def by_precision(tmp_path_factory):
     """The comparison of chapter 1, small, in three precisions."""
-    data = DataSpec("mnist-5k", n_train=256, n_test=0, targets="labels")
+    data = DataSpec("digits", n_train=256, n_test=0, targets="labels")
     grid = [
         spec(
             data=data,
@@ -177,7 +195,7 @@ def by_precision(tmp_path_factory):
             precision=precision,
         )
         for precision in ("float32", "tf32", "bfloat16")
-        for name, width in itertools.product(("mup", "ntk"), (128, 256, 512))
+        for name, width in itertools.product(("mup", "ntk"), (64, 128, 256))
         for seed in range(2)
     ]
     return frame(sweep(grid, Store(tmp_path_factory.mktemp("precision"))))
@@ -208,6 +226,7 @@ def test_precision_leaves_the_slopes_of_a_claim(by_precision, precision):
 
 def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     """Each exists in some of the supported versions, and none in all to come."""
+    monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr(
         compilation,
         "_BRIEF_ON_CPU",
@@ -219,8 +238,22 @@ def test_options_that_xla_does_not_know_are_left_out(monkeypatch):
     assert doubled(3) == 6
 
 
+def test_the_users_flags_win_but_for_what_makes_bits_the_same(monkeypatch):
+    level, threads = "xla_backend_optimization_level", "xla_cpu_multi_thread_eigen"
+    wanted = {level: 1, **ONE_THREAD_A_PRODUCT}
+    for flags, found in (
+        ("", wanted),
+        (f"--{level}=3", ONE_THREAD_A_PRODUCT),
+        (f"--{level}=3 --{threads}=true", ONE_THREAD_A_PRODUCT),
+        (f"--{level}_of_another=3", wanted),
+    ):
+        monkeypatch.setenv("XLA_FLAGS", flags)
+        assert compilation.options_on_cpu(wanted) == found
+
+
 # --- devices ------------------------------------------------------------
 
+DEVICES = "--xla_force_host_platform_device_count"
 ON_DEVICES = """
 import json, sys
 import jax
@@ -234,7 +267,7 @@ print(json.dumps([len(jax.devices()), trace_counts(), [r.columns for r in record
 @pytest.mark.parametrize("count", [1, 8])
 def test_any_number_of_devices_gives_the_same_bits(count, tmp_path, whole):
     env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}",
+        "XLA_FLAGS": f"{os.environ['XLA_FLAGS']} {DEVICES}={count}",
         "PYTHONPATH": PATH,
     }
     done = subprocess.run(

@@ -7,14 +7,27 @@ each `Role`. The modules hold the rest: `probes` what is measured, `regimes` wha
 expects, `plots` how it is drawn.
 """
 
-from widthlab.claims import Check, Claim, Prediction
-from widthlab.data import DataSpec
-from widthlab.parametrization import Parametrization, Role
-from widthlab.runs.experiment import Experiment
-from widthlab.runs.grid import grid
-from widthlab.runs.record import Record, frame
-from widthlab.runs.sweep import run, sweep
-from widthlab.runs.tables import by_seed, paired, select
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from widthlab._later import later
+
+if TYPE_CHECKING:
+    from widthlab.claims import Check, Claim, Prediction
+    from widthlab.data import DataSpec
+    from widthlab.parametrization import Parametrization, Role
+    from widthlab.runs import (
+        Experiment,
+        Record,
+        by_seed,
+        frame,
+        grid,
+        paired,
+        run,
+        select,
+        sweep,
+    )
 
 __all__ = [
     "Check",
@@ -33,3 +46,14 @@ __all__ = [
     "select",
     "sweep",
 ]
+
+_RUNS = ("Experiment", "Record", "by_seed", "frame", "grid", "paired", "run", "select")
+__getattr__, __dir__ = later(
+    __name__,
+    {
+        "claims": ("Check", "Claim", "Prediction"),
+        "data": ("DataSpec",),
+        "parametrization": ("Parametrization", "Role"),
+        "runs": (*_RUNS, "sweep"),
+    },
+)

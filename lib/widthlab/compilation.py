@@ -14,6 +14,7 @@ shared between threads in that way (`ONE_THREAD_A_PRODUCT`).
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,8 +55,21 @@ def compiled(
 
 
 def options_on_cpu(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of XLA's options on CPU that this version of it has."""
-    return {name: value for name, value in wanted.items() if _is_known(name, value)}
+    """Return those of XLA's options on CPU that are ours to set.
+
+    This version of XLA has them, and the user's `XLA_FLAGS`, which are part of the keys
+    of runs (`settings.compilation`), do not: these win. What makes bits independent of
+    load is set in any case.
+    """
+    own = {
+        flag.removeprefix("--").partition("=")[0]
+        for flag in os.environ.get("XLA_FLAGS", "").split()
+    } - {*ONE_THREAD_A_PRODUCT}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if name not in own and _is_known(name, value)
+    }
 
 
 @functools.cache

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from widthlab.runs.computed import Computed
+from widthlab._later import later
 from widthlab.runs.executors import Processes
-from widthlab.runs.experiment import Experiment
 from widthlab.runs.grid import grid
 from widthlab.runs.record import Record, frame
 from widthlab.runs.store import Store
@@ -16,6 +14,8 @@ from widthlab.runs.tables import by_seed, paired, select
 
 if TYPE_CHECKING:
     from widthlab.runs.archive import Archive
+    from widthlab.runs.computed import Computed
+    from widthlab.runs.experiment import Experiment
     from widthlab.runs.flows import FlowRun, solve
 
 __all__ = [
@@ -36,15 +36,13 @@ __all__ = [
     "sweep",
 ]
 
-# Loaded when first asked for: diffrax and pyarrow take as long to import as the rest.
-_LATER = {"Archive": "archive", "FlowRun": "flows", "solve": "flows"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_LATER[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+# What they need, flax, diffrax and pyarrow among it, takes longest to import.
+__getattr__, __dir__ = later(
+    __name__,
+    {
+        "archive": ("Archive",),
+        "computed": ("Computed",),
+        "experiment": ("Experiment",),
+        "flows": ("FlowRun", "solve"),
+    },
+)

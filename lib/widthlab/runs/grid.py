@@ -6,13 +6,11 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from widthlab.runs.experiment import Experiment
-
 
 def grid(
     axes: Mapping[str | tuple[str, ...], Iterable[Any]],
     *,
-    of: Callable[..., Any] = Experiment,
+    of: Callable[..., Any] | None = None,
     **fixed: Any,
 ) -> list[Any]:
     """Return every combination of the axes' values, the last axis fastest.
@@ -20,8 +18,8 @@ def grid(
     Args:
         axes: values of each field that varies. A tuple of fields takes tuples of
             values: fields that vary together.
-        of: what is made of each combination; another kind of run, such as a
-            `Computed` of a chapter's own.
+        of: what is made of each combination: an `Experiment`, or another kind of run,
+            such as a `Computed` of a chapter's own.
         **fixed: fields that all have in common.
 
     Raises:
@@ -43,6 +41,9 @@ def grid(
     twice = {name for name in given if given.count(name) > 1}
     if twice:
         raise ValueError(f"{sorted(twice)} given twice; a field varies or is fixed")
+    if of is None:
+        from widthlab.runs.experiment import Experiment as of
+
     steps = [
         [_settings(names, value) for value in values] for names, values in axes.items()
     ]

@@ -70,20 +70,18 @@ def train(
         count = members.real.shape[0]
         mesh = members_mesh(devices or jax.local_devices(), count)
         members = _place(_pad(members, mesh.size), mesh)
-        drawn_from = None if plan.stream else plan.batch_size
-        orders = _orders(plan.train_size, drawn_from, plan.steps, members.key)
         data = jax.device_put(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )
         before = sum(_TRACES.values())
         program = _Program(plan, mesh)
         look = _Look(plan.shape, plan.loss, tuple(probes), mesh)
-        state = program.start(members, orders)
+        _check_memory(program, members, data)
+        state = program.start(members)
         # Out of the program, which is the same with and without.
         if number := perturbation.chosen():
             weights = perturbation.moved(state.parameters, number)
             state = state._replace(parameters=weights)
-        _check_memory(program, state, data)
         initial = jax.tree.map(_copy, state.parameters)
         observations = []
         for stop in checkpoints:
@@ -135,9 +133,10 @@ def _copy(array: Array) -> Array:
     return jax.device_put(array, array.sharding, may_alias=False)
 
 
-def _check_memory(program: _Program, state: State, data: Data) -> None:
-    """Refuse an ensemble too large for its devices before it is trained."""
+def _check_memory(program: _Program, members: Members, data: Data) -> None:
+    """Refuse an ensemble too large for its devices before anything of it is drawn."""
     devices = list(program.mesh.devices.flat)
+    state = program.state_of(members)
     available = memory_limit(devices)
     needed = program.bytes_needed(state, data) * len(devices)
     if available and needed > available:
@@ -153,8 +152,19 @@ class _Program:
     plan: Plan
     mesh: Mesh
 
-    def start(self, members: Members, orders: Array | None) -> State:
-        return _jit(_start, self.mesh, brief=True)(self, members, orders)
+    def start(self, members: Members) -> State:
+        plan = self.plan
+        orders = _orders(plan.train_size, self._drawn, plan.steps, members.key)
+        return self._start(self, members, orders)
+
+    def state_of(self, members: Members) -> State:
+        """Return the form of what `start` returns; nothing is drawn for it."""
+        shape = (members.real.shape[0], self.plan.steps, self._drawn)
+        place = NamedSharding(self.mesh, PartitionSpec("members"))
+        form = functools.partial(jax.ShapeDtypeStruct, sharding=place)
+        orders = form(shape, jnp.int32) if self._drawn else None
+        state = self._start.eval_shape(self, members, orders)
+        return jax.tree.map(lambda leaf: form(leaf.shape, leaf.dtype), state)
 
     def advance(self, state: State, data: Data, stop: Array) -> State:
         return self._advance(self, state, data, stop)
@@ -163,7 +173,8 @@ class _Program:
         """Return a device's memory at its fullest, as the compiler counts it."""
         advance = self._advance.lower(self, state, data, jnp.int32(0)).compile()
         memory = advance.memory_analysis()
-        own = sum(leaf.nbytes for leaf in jax.tree.leaves(state.parameters))
+        weights = jax.tree.leaves(state.parameters)
+        own = sum(leaf.size * leaf.dtype.itemsize for leaf in weights)
         return (
             memory.argument_size_in_bytes
             + memory.output_size_in_bytes
@@ -171,6 +182,15 @@ class _Program:
             + memory.temp_size_in_bytes
             + own // self.mesh.size  # the untrained networks, which probes compare with
         )
+
+    @property
+    def _drawn(self) -> int | None:
+        """Size of the batches that are drawn before the first step, if any are."""
+        return None if self.plan.stream else self.plan.batch_size
+
+    @property
+    def _start(self) -> Any:
+        return _jit(_start, self.mesh, brief=True)
 
     @property
     def _advance(self) -> Any:
