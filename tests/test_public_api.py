@@ -45,7 +45,7 @@ print(xla_bridge.backends_are_initialized())
 def test_names_and_modules_are_there_before_anyone_imports_them():
     code = """
 import widthlab, widthlab.runs
-from widthlab.runs import Archive, FlowRun, first_rates, grid, sweep
+from widthlab.runs import Archive, Experiment, FlowRun, grid, sweep
 assert callable(grid) and callable(sweep) and grid is widthlab.grid
 assert widthlab.plots.theme and "Experiment" in dir(widthlab)
 assert set(widthlab.__all__) <= set(dir(widthlab))
