@@ -325,7 +325,7 @@ def test_a_chapter_shows_the_claims_that_it_has_just_reached(executed):
 
 
 def test_an_unknown_chapter_and_a_missing_page_are_named(book):
-    with pytest.raises(BookError, match=r"Unknown chapter: 09-none.*01-small"):
+    with pytest.raises(BookError, match=r"No chapter is called .09-none.*01-small"):
         commands.execute(book, ["09-none"])
     (book / "chapters" / "01-small.md").unlink()
     with pytest.raises(BookError, match="names 'chapters/01-small', but there is"):

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -95,17 +95,23 @@ def read_chapters(root: Path) -> list[Chapter]:
 
 
 def chapter_named(root: Path, word: str) -> str:
+    """Return the name of the chapter that `meant` finds in the book."""
+    return meant(word, read_chapters(root)).name
+
+
+def meant(word: str, chapters: Sequence[Chapter]) -> Chapter:
     """Return the chapter that a name, the beginning of one, or a number means.
 
     Raises:
         BookError: it means none, or several.
     """
-    names = [chapter.name for chapter in read_chapters(root)]
+    known = {chapter.name: chapter for chapter in chapters}
     number = f"{int(word):02d}-" if word.isdecimal() else word
-    chosen = [name for name in names if name.startswith(number)]
+    chosen = [name for name in known if name.startswith(number)]
+    chosen = [word] if word in known else chosen
     if len(chosen) != 1:
-        raise BookError(f"No chapter is called {word!r}; there are {', '.join(names)}.")
-    return chosen[0]
+        raise BookError(f"No chapter is called {word!r}; there are {', '.join(known)}.")
+    return known[chosen[0]]
 
 
 def page_names(root: Path) -> list[str]:

@@ -18,6 +18,7 @@ from richregime.chapters import (
     canonical,
     chapter_problems,
     code_cells,
+    meant,
     output_problems,
     read_chapters,
     read_source,
@@ -251,18 +252,14 @@ def _write_notebook(notebook: Notebook, path: Path) -> None:
     write_text(path, text if text.endswith("\n") else text + "\n")
 
 
-def select(chapters: Sequence[Chapter], names: Sequence[str]) -> list[Chapter]:
-    """Return the chapters of these names, in their order; all, without names.
+def select(chapters: Sequence[Chapter], words: Sequence[str]) -> list[Chapter]:
+    """Return the chapters of these names or numbers, in their order; all, without.
 
     Raises:
-        BookError: there are none, or none of a name.
+        BookError: there are none, or none is meant by a word.
     """
-    known = {chapter.name: chapter for chapter in _require(chapters)}
-    if unknown := [name for name in names if name not in known]:
-        raise BookError(
-            f"Unknown chapter: {', '.join(unknown)}. The book has: {', '.join(known)}."
-        )
-    return [known[name] for name in names] or list(chapters)
+    known = _require(chapters)
+    return [meant(word, known) for word in words] or list(known)
 
 
 def _require(chapters: Sequence[Chapter]) -> Sequence[Chapter]:

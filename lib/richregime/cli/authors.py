@@ -11,7 +11,9 @@ from richregime.chapters import BookError, find_root
 def add(commands: Any) -> None:
     """Add the commands to those of the program."""
     execute = commands.add_parser("execute", help="re-execute chapters in place")
-    execute.add_argument("chapters", nargs="*", help="chapter names; none means all")
+    execute.add_argument(
+        "chapters", nargs="*", help="names or numbers, as 3; none means all"
+    )
     execute.set_defaults(command=_execute)
     check = commands.add_parser(
         "check", help="check the committed chapters without running them"

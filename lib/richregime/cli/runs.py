@@ -55,7 +55,9 @@ def add(commands: Any) -> None:
         help="run chapters with other seeds, and with starts moved by rounding, and "
         "store what becomes of their verdicts",
     )
-    stability.add_argument("chapters", nargs="*", help="names; none means all")
+    stability.add_argument(
+        "chapters", nargs="*", help="names or numbers, as 3; none means all"
+    )
     stability.add_argument(
         "--seeds", type=int, default=2, help="further sets of seeds (default: 2)"
     )
