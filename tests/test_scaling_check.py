@@ -11,6 +11,7 @@ from scaling_models import convolutional, of_classes, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
+from widthlab.scaling.errors import integers, seeds_of
 from widthlab.scaling.judge import judge, verdict_of
 from widthlab.scaling.trained import TrainedWidth
 
@@ -335,7 +336,7 @@ def test_an_optimum_at_the_end_of_the_rates_is_none():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"steps": 0}, "steps is 0"),
+        ({"steps": 0}, "steps: \\[0\\]; each must be an integer from 1 on"),
         ({"lrs": (-1.0, 0.1, 0.2)}, "above 0"),
         ({"lrs": (0.0, 0.1, 0.2)}, "above 0"),
         ({"parametrizations": ("mup", "mup")}, "each once"),
@@ -347,3 +348,12 @@ def test_an_optimum_at_the_end_of_the_rates_is_none():
 def test_a_transfer_that_makes_no_sense_is_refused(wrong, said):
     with pytest.raises(scaling.ScalingError, match=said):
         scaling.transfer(perceptron(), widths=(8, 16, 32), **{**SETTING, **wrong})
+
+
+def test_numbers_of_numpy_are_integers_and_others_are_none():
+    found = integers("widths", (np.int64(16), 8))
+    assert found == (16, 8) and {*map(type, found)} == {int}
+    assert seeds_of((np.int32(3), 1)) == (3, 1)
+    for wrong in ((8, True), (8.0,), (0,), ("8",)):
+        with pytest.raises(scaling.ScalingError, match="each must be an integer"):
+            integers("widths", wrong)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 
 class ScalingError(ValueError):
     """A model cannot be scaled as it is; the message says what to write."""
 
 
+def integers(name: str, values: Sequence[Any], least: int = 1) -> tuple[int, ...]:
+    """Return values, NumPy's among them, as integers.
+
+    Raises:
+        ScalingError: one is none, or below the least.
+    """
+    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in values)
+    if not whole or any(n < least for n in values):
+        raise ScalingError(
+            f"{name}: {[*values]}; each must be an integer from {least} on"
+        )
+    return tuple(map(int, values))
+
+
 def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
     """Return seeds given as such, or as how many.
 
     Raises:
-        ScalingError: there are none, or one is there twice.
+        ScalingError: there are none, one is there twice, or one is no integer.
     """
-    numbers = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if isinstance(seeds, Integral):
+        numbers = tuple(range(*integers("seeds", [seeds], least=0)))
+    else:
+        numbers = integers("seeds", seeds, least=0)
     if not numbers or len({*numbers}) < len(numbers):
         raise ScalingError(
             f"seeds are {seeds}; give one or more, each once: an interval is made of "
@@ -50,10 +69,10 @@ def options_of(
         ScalingError: there are too few sizes for a slope, too few steps or seeds, or
             another option makes no sense.
     """
-    for name, counts in ((f"{along}s", sizes), ("together", [together])):
-        if any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in counts):
-            raise ScalingError(f"{name}: {counts}; each must be an integer from 1 on")
-    if len({*sizes}) < 3 or steps < 2:
+    ascending = sorted({*integers(f"{along}s", sizes)})
+    integers("together", [together])
+    integers("steps", [steps])
+    if len(ascending) < 3 or steps < 2:
         raise ScalingError(
             f"{along}s are {[*sizes]} and steps {steps}; a slope needs three {along}s, "
             "and a read-out that starts at zero two steps"
@@ -71,4 +90,4 @@ def options_of(
             f"undecided is {undecided!r}; give a sequence of words, such as "
             f"({undecided!r},)"
         )
-    return tuple(sorted({*sizes})), numbers
+    return tuple(ascending), numbers

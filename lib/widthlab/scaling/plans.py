@@ -18,7 +18,7 @@ from widthlab.scaling.depths import (
     deepened,
     depth_factors,
 )
-from widthlab.scaling.errors import ScalingError
+from widthlab.scaling.errors import ScalingError, integers
 from widthlab.scaling.fans import Fan
 from widthlab.scaling.laws import Sizes, StartingLaw, laws, measure
 from widthlab.scaling.survey import (
@@ -206,8 +206,7 @@ def _sizes(width: Width, base_width: Width) -> None:
             f"width is {width} and base_width {base_width}; both are one number, or "
             "both mappings with the same names"
         )
-    if any(isinstance(s, bool) or not isinstance(s, int) or s < 1 for s in sizes):
-        raise ScalingError(f"widths are {sizes}; each must be an integer from 1 on")
+    integers("widths", sizes)
 
 
 def _row(

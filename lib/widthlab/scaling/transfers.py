@@ -12,7 +12,7 @@ from widthlab.claims import Estimate
 from widthlab.claims.estimates import ClaimError, mean
 from widthlab.claims.slopes import slope
 from widthlab.runs import frame, sweep
-from widthlab.scaling.errors import ScalingError, seeds_of
+from widthlab.scaling.errors import ScalingError, integers, seeds_of
 from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.survey import Build
 from widthlab.scaling.trained import TrainedWidth
@@ -136,25 +136,24 @@ def transfer(
             f"widths are {[*widths]} and lrs {[*lrs]}; give three or more of each, the "
             "rates increasing"
         )
-    numbers = seeds_of(seeds)
-    _refuse(rates, steps, parametrizations)
-    base = min(widths) if base_width is None else base_width
+    numbers, sizes = seeds_of(seeds), integers("widths", widths)
+    integers("steps", [steps])
+    _refuse(rates, parametrizations)
+    base = min(sizes) if base_width is None else base_width
     tables = tuple(parametrizations)
     runs = [
         TrainedWidth(
             build, data, loss, tx, tables, width, base, rates, numbers, steps, optimizer
         )
-        for width in widths
+        for width in sizes
     ]
     return Transfer(frame(sweep(runs, **options)))
 
 
-def _refuse(rates: Sequence[float], steps: int, tables: Sequence[str]) -> None:
-    """Refuse rates, steps and names of tables that make no sense."""
+def _refuse(rates: Sequence[float], tables: Sequence[str]) -> None:
+    """Refuse rates and names of tables that make no sense."""
     if not all(0 < rate < np.inf for rate in rates):
         raise ScalingError(f"lrs are {[*rates]}; each must be a number above 0")
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ScalingError(f"steps is {steps!r}; it must be an integer from 1 on")
     if isinstance(tables, str) or not tables or len({*tables}) < len(tables):
         raise ScalingError(
             f"parametrizations is {tables!r}; give a sequence of names, each once, "
