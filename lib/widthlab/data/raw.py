@@ -5,6 +5,7 @@ SHA-256, so subsets and hashes are the same on every platform and NumPy version.
 """
 
 import dataclasses
+import functools
 import hashlib
 
 import numpy as np
@@ -38,17 +39,21 @@ class Raw:
             array.setflags(write=False)
 
 
+@functools.lru_cache(maxsize=64)  # half a megabyte each, at most, of what seeds ask for
 def stable_order(count: int, tag: str) -> Integer[np.ndarray, " n"]:
     """Permute `range(count)` in a fixed way: indices sorted by SHA-256 of "tag/index".
 
-    Random generators may change their streams between versions; this cannot.
+    Random generators may change their streams between versions; this cannot. The array
+    is read-only.
 
     Examples:
         >>> stable_order(6, "a").tolist()
         [2, 3, 1, 5, 4, 0]
     """
     keys = [hashlib.sha256(f"{tag}/{i}".encode()).digest() for i in range(count)]
-    return np.array(sorted(range(count), key=keys.__getitem__), dtype=np.int64)
+    order = np.array(sorted(range(count), key=keys.__getitem__), dtype=np.int64)
+    order.setflags(write=False)
+    return order
 
 
 def balanced_order(

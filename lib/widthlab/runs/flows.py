@@ -84,6 +84,12 @@ class FlowRun(Spec):
         shapes = tuple((np.shape(leaf), np.asarray(leaf).dtype.str) for leaf in leaves)
         return structure, shapes, self.observe, self.dtype
 
+    @functools.cached_property
+    def _hashes(self) -> tuple[str, ...]:
+        # Sets and dictionaries of flows ask for them again and again.
+        leaves = jax.tree.leaves(self.flow)
+        return tuple(content_sha256(np.asarray(leaf)) for leaf in leaves)
+
     @property
     def _how(self) -> Any:
         # The size of a step is a traced number, the settings of Adaptive are not.
@@ -91,10 +97,9 @@ class FlowRun(Spec):
 
     def to_json(self) -> dict[str, Any]:
         """Return the flow by the hashes of its arrays and of its programs."""
-        leaves = jax.tree.leaves(self.flow)
         return {
             # A flow is a pytree of any class: there are no named fields to write out.
-            "arrays": [content_sha256(np.asarray(leaf)) for leaf in leaves],
+            "arrays": list(self._hashes),
             "program": _program_hash_of(self),
             "times": list(self.times),
             "method": type(self.method).__name__,
