@@ -488,6 +488,7 @@ def test_the_population_loss_falls(tmp_path):
     late = losses_of(record)[-50:]
     error = late.std() / np.sqrt(50) + 0.05 * test[0]
     assert abs(late.mean() - test[-1]) < 5 * error
+    assert test[-1] < 3 * late.mean()
 
 
 def test_streams_take_schedules_precisions_and_calibrations(tmp_path):
