@@ -116,9 +116,13 @@ def test_what_compiles_otherwise_is_another_run(set_to, monkeypatch):
     one = spec()
     keys = {one.key}
     assert settings.compilation() == {}
-    set_to(jax_optimization_level="O1")
-    keys.add(one.key)
+    for changed in (
+        {"jax_optimization_level": "O1"},
+        {"jax_disable_most_optimizations": True},
+    ):
+        set_to(**changed)
+        keys.add(one.key)
     for flag in ("--xla_cpu_enable_fast_math=true", "--xla_allow_excess_precision"):
         monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {flag}")
         keys.add(one.key)
-    assert len(keys) == 4
+    assert len(keys) == 5

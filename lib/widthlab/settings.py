@@ -18,6 +18,7 @@ _GENERATOR = "threefry2x32"
 # default: JAX has no context for them, so that they cannot be pinned.
 _COMPILATION = {
     "jax_optimization_level": "UNKNOWN",
+    "jax_disable_most_optimizations": False,
     "jax_exec_time_optimization_effort": 0.0,
     "jax_softmax_custom_jvp": False,
     "jax_high_dynamic_range_gumbel": False,
