@@ -1,9 +1,12 @@
 """`import widthlab`: its names, and what it does not load."""
 
+import importlib
 import subprocess
 import sys
 
+import pytest
 import widthlab
+from widthlab._later import later
 
 
 def test_names():
@@ -40,6 +43,19 @@ print(xla_bridge.backends_are_initialized())
         timeout=120,
     )
     assert done.stdout.split("\n")[:3] == ["False", "[]", "False"]
+
+
+def test_a_module_that_does_not_load_says_why(monkeypatch):
+    def broken(name):
+        raise AttributeError("module 'jax' has no attribute 'new'")
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    get, _ = later("widthlab", {"claims": ("Claim",)})
+    for name in ("Claim", "limit"):
+        with pytest.raises(ImportError, match="cannot be loaded: module 'jax' has no"):
+            get(name)
+    with pytest.raises(AttributeError, match=r"no attribute 'a\.b'"):
+        get("a.b")
 
 
 def test_names_and_modules_are_there_before_anyone_imports_them():

@@ -176,6 +176,22 @@ def test_blocks_that_start_differently_are_refused(build, base, named):
         plan(build=build, base=base)
 
 
+def bottlenecks(width, depth, rngs):
+    """Every other block is four times as wide inside: Flax starts it smaller."""
+    model = Deep(width, depth, rngs)
+    for block in model.blocks[::2]:
+        block.up = nnx.Linear(width, 4 * width, rngs=rngs)
+        block.down = nnx.Linear(4 * width, width, rngs=rngs)
+    return model
+
+
+def test_blocks_of_several_shapes_start_as_their_shapes_say():
+    rows = {r.tensor.name: r for r in plan(build=bottlenecks, now=8, base=2).rows}
+    shapes = {rows[f"blocks.{i}.down.kernel"].tensor.shape for i in range(8)}
+    assert len(shapes) == 2
+    assert len({rows[f"blocks.{i}.down.kernel"].init for i in range(8)}) == 1
+
+
 @pytest.mark.parametrize("build", [deep(), DeepStack], ids=["list", "stack"])
 def test_at_the_base_the_network_is_the_users_own(build):
     ends = ENDS if build is not DeepStack else ("blocks.down",)

@@ -126,3 +126,8 @@ def test_what_compiles_otherwise_is_another_run(set_to, monkeypatch):
         monkeypatch.setenv("XLA_FLAGS", f"{os.environ['XLA_FLAGS']} {flag}")
         keys.add(one.key)
     assert len(keys) == 5
+    monkeypatch.setenv("XLA_FLAGS", f"{flag}=false {os.environ['XLA_FLAGS']}")
+    assert one.key in keys  # of two, XLA takes the last
+    monkeypatch.setenv("XLA_FLAGS", "flags.txt")
+    with pytest.raises(ValueError, match=r"'flags\.txt'; write its flags there"):
+        one.key  # noqa: B018

@@ -1,10 +1,12 @@
 """Grids of experiments, and tables of what they measured."""
 
 import itertools
+import pickle
 
+import numpy as np
 import pandas as pd
 import pytest
-from widthlab import DataSpec, Experiment, by_seed, grid, paired, select
+from widthlab import DataSpec, Experiment, Record, by_seed, frame, grid, paired, select
 
 DIGITS = DataSpec("digits", n_train=64, targets="labels")
 COMMON = {"data": DIGITS, "lr": 0.5, "steps": 2}
@@ -143,3 +145,20 @@ def test_words_have_no_ends():
 def test_by_seed_drops_no_column():
     with pytest.raises(ValueError, match=r"\['value'\] twice"):
         by_seed({1: [2.0]}, by="value")
+
+
+def test_series_are_in_order_of_steps():
+    columns = {
+        "step": [2, 0, 1, 0],
+        "layer": [0, 0, 0, 1],
+        "quantity": ["a", "a", "a", "b"],
+        "value": [1.0, None, 3.0, 4.0],
+    }
+    [spec] = grid({"width": (32,)}, **COMMON)
+    one = Record(spec, columns, None, None, {})
+    before = pickle.dumps(one)
+    np.testing.assert_array_equal(one.series("a"), [np.nan, 3.0, 1.0])
+    assert one.series("a", layer=1).size == 0 and one.series("b", 1) == 4
+    assert pickle.dumps(one) == before  # what follows from a record does not travel
+    with pytest.raises(ValueError, match="differ in length: .*'value': 1"):
+        frame([Record(spec, {**columns, "value": [1.0]}, None, None, {})])

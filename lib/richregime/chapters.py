@@ -110,7 +110,9 @@ def meant(word: str, chapters: Sequence[Chapter]) -> Chapter:
     chosen = [name for name in known if name.startswith(number)]
     chosen = [word] if word in known else chosen
     if len(chosen) != 1:
-        raise BookError(f"No chapter is called {word!r}; there are {', '.join(known)}.")
+        several = f"{word!r} may be {', '.join(chosen)}; write more of its name."
+        none = f"No chapter is called {word!r}; there are {', '.join(known)}."
+        raise BookError(several if chosen else none)
     return known[chosen[0]]
 
 

@@ -259,7 +259,8 @@ def select(chapters: Sequence[Chapter], words: Sequence[str]) -> list[Chapter]:
         BookError: there are none, or none is meant by a word.
     """
     known = _require(chapters)
-    return [meant(word, known) for word in words] or list(known)
+    chosen = {chapter.name: chapter for chapter in (meant(w, known) for w in words)}
+    return list(chosen.values()) or list(known)
 
 
 def _require(chapters: Sequence[Chapter]) -> Sequence[Chapter]:

@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 
@@ -31,10 +32,9 @@ def later(
 
     def get(name: str) -> Any:
         if name in place:
-            module = importlib.import_module(f"{package}.{place[name]}")
-            found = getattr(module, name)
-        elif not name.startswith("_") and find_spec(f"{package}.{name}"):
-            found = importlib.import_module(f"{package}.{name}")
+            found = getattr(_module(f"{package}.{place[name]}"), name)
+        elif _is_module(package, name):
+            found = _module(f"{package}.{name}")
         else:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         setattr(sys.modules[package], name, found)  # the next time it is there
@@ -44,3 +44,16 @@ def later(
         return sorted({*vars(sys.modules[package]), *place})
 
     return get, listed
+
+
+def _is_module(package: str, name: str) -> bool:
+    public = name.isidentifier() and not name.startswith("_")
+    return public and find_spec(f"{package}.{name}") is not None
+
+
+def _module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except AttributeError as error:
+        # Else it would pass for a name that is missing here, and its cause be lost.
+        raise ImportError(f"{name} cannot be loaded: {error}", name=name) from error

@@ -14,11 +14,12 @@ shared between threads in that way (`ONE_THREAD_A_PRODUCT`).
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+
+from widthlab.settings import xla_flags
 
 ONE_THREAD_A_PRODUCT = {"xla_cpu_multi_thread_eigen": False}
 """The option of XLA that makes a CPU's bits independent of its load."""
@@ -61,10 +62,7 @@ def options_on_cpu(wanted: Mapping[str, Any]) -> dict[str, Any]:
     of runs (`settings.compilation`), do not: these win. What makes bits independent of
     load is set in any case.
     """
-    own = {
-        flag.removeprefix("--").partition("=")[0]
-        for flag in os.environ.get("XLA_FLAGS", "").split()
-    } - {*ONE_THREAD_A_PRODUCT}
+    own = {*xla_flags()} - {*ONE_THREAD_A_PRODUCT}
     return {
         name: value
         for name, value in wanted.items()

@@ -60,12 +60,25 @@ def compilation() -> dict[str, Any]:
         for name, usual in _COMPILATION.items()
         if there.get(name, usual) not in (usual, str(usual))
     }
-    flags = sorted(
-        flag
-        for flag in os.environ.get("XLA_FLAGS", "").split()
-        if not flag.startswith(_NO_NUMBERS)
-    )
+    flags = sorted(f for f in xla_flags().values() if not f.startswith(_NO_NUMBERS))
     return changed | ({"xla_flags": flags} if flags else {})
+
+
+def xla_flags() -> dict[str, str]:
+    """Return the flags of the environment variable XLA_FLAGS, by their names.
+
+    Of a flag that is there twice, XLA takes the last.
+
+    Raises:
+        ValueError: it names a file, whose content would be part of no key.
+    """
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    if files := [flag for flag in flags if not flag.startswith("--")]:
+        raise ValueError(
+            f"XLA_FLAGS holds {files[0]!r}; write its flags there, each beginning with "
+            "--: what a file says cannot be part of a run's key"
+        )
+    return {flag.partition("=")[0].removeprefix("--"): flag for flag in flags}
 
 
 def arithmetic() -> dict[str, Any]:

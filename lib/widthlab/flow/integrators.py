@@ -106,15 +106,16 @@ class End(NamedTuple):
 
 
 def integrate(
-    flow: Any, times: Array, share: Array | None, method: Adaptive, observe: Observe
+    flow: Any, times: Array, share: Array, method: Adaptive, observe: Observe
 ) -> End:
-    """Integrate one flow with diffrax; a failure is in the result, not raised.
+    """Integrate one flow with diffrax; a failure is in the result, not raised."""
 
-    With a share of its initial loss at which to end, every step asks for the loss, in
-    code that takes an eighth of the time to compile.
-    """
+    def below(t: Any, y: Any, args: Any, **_: Any) -> Array:
+        del t, args
+        return ~(flow.loss(y) >= stop)  # also where it is not a number
+
     start = flow.initial()
-    event = None if share is None else _below(flow, share * flow.loss(start))
+    stop = share * flow.loss(start)
     observations = diffrax.SubSaveAt(ts=times, fn=lambda t, y, args: observe(flow, y))
     last = diffrax.SubSaveAt(t1=True)
     # A step that underflows is a failure, not a reason to go on without control.
@@ -130,7 +131,7 @@ def integrate(
         start,
         stepsize_controller=control,
         saveat=diffrax.SaveAt(subs=(observations, last), dense=method.dense),
-        event=event,
+        event=diffrax.Event(below),
         max_steps=method.max_steps,
         throw=False,
         adjoint=diffrax.ForwardMode(),
@@ -151,14 +152,6 @@ def integrate(
         solution.interpolation if method.dense else None,
         is_reached,
     )
-
-
-def _below(flow: Any, stop: Array) -> diffrax.Event:
-    def below(t: Any, y: Any, args: Any, **_: Any) -> Array:
-        del t, args
-        return ~(flow.loss(y) >= stop)  # also where it is not a number
-
-    return diffrax.Event(below)
 
 
 def _smallest(times: Array) -> Array:

@@ -63,10 +63,9 @@ def solve(
         if number := perturbation.chosen():
             members = perturbation.moved(members, number)
         grid = rows_of_times(times, count, dtype)
+        shares = np.full(count, stop_below, dtype)
         steps = np.broadcast_to(np.asarray(getattr(method, "step", 1.0), dtype), count)
         static = method if isinstance(method, Adaptive) else None
-        ends_early = stop_below > 0 or static is None
-        shares = np.full(count, stop_below, dtype) if ends_early else None
         mesh = members_mesh(jax.local_devices(), count)
         spread = NamedSharding(mesh, PartitionSpec("members"))
         packed = jax.device_put(_pad((members, grid, shares, steps), mesh.size), spread)

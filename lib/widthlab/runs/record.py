@@ -36,6 +36,18 @@ class Record:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     @property
+    def rows(self) -> int:
+        """How many measurements there are.
+
+        Raises:
+            ValueError: columns differ in length.
+        """
+        lengths = {name: len(column) for name, column in self.columns.items()}
+        if len({*lengths.values()}) > 1:
+            raise ValueError(f"columns of a record differ in length: {lengths}")
+        return next(iter(lengths.values()), 0)
+
+    @property
     def table(self) -> pd.DataFrame:
         """The measurements in long form, one a row."""
         import pandas as pd
@@ -44,19 +56,23 @@ class Record:
 
     def series(self, quantity: str, layer: int = 0) -> np.ndarray:
         """Return the values of one quantity in one layer, in order of steps."""
-        return self._series.get((quantity, layer), np.empty(0)).copy()
+        return np.array(self._series.get((quantity, layer), ()), float)
 
     @functools.cached_property
-    def _series(self) -> dict[tuple[str, int], np.ndarray]:
+    def _series(self) -> dict[tuple[str, int], list[Any]]:
         # All at once: a chapter asks a record hundreds of times.
         names = ("quantity", "layer", "step", "value")
         found: dict[tuple[str, int], list[tuple[Any, Any]]] = {}
         for *key, step, value in zip(*(self.columns[n] for n in names), strict=True):
             found.setdefault(tuple(key), []).append((step, value))
         return {
-            key: np.array([v for _, v in sorted(rows, key=itemgetter(0))], float)
+            key: [value for _, value in sorted(rows, key=itemgetter(0))]
             for key, rows in found.items()
         }
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what goes to another process: not what follows from it."""
+        return {name: v for name, v in vars(self).items() if name != "_series"}
 
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values."""
@@ -129,7 +145,6 @@ def frame(records: Iterable[Record], *quantities: str) -> pd.DataFrame:
             "stopped_at": record.stopped_at,
         }
         # At once: pandas takes long for each column that is added to a table.
-        rows = range(len(next(iter(record.columns.values()), ())))
-        part = pd.DataFrame(columns, index=rows)
+        part = pd.DataFrame(columns, index=range(record.rows))
         parts.append(part[part["quantity"].isin(quantities)] if quantities else part)
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()

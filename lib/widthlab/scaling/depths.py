@@ -39,8 +39,8 @@ those of what absorbed $m$ are not, and need no factor (derived). Nothing here s
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import attrs
 import numpy as np
@@ -150,7 +150,7 @@ def depth_factors(
     if depth.now == depth.base:
         return DepthFactors({}, {})
     for at, starts in ((depth.base, base), (depth.now, deep.starts)):
-        _start_alike(starts, at, deep.blocks.lists)
+        _start_alike(starts, at, deep.blocks)
     blocks, init = deep.blocks, dict[Path, float]()
     for path, first in blocks.first.items():
         own = _ratio(base[first], deep.starts[first], depth.ratio)
@@ -199,11 +199,12 @@ def deepened(
     return Deepened(blocks, log_sizes(of_depth(build, depth.now), width, paths=chosen))
 
 
-def _start_alike(starts: Logs, at: int, lists: Collection[Path]) -> None:
-    """Refuse blocks of which one starts larger than another."""
-    begins: dict[Path, Path] = {}
+def _start_alike(starts: Logs, at: int, blocks: Blocks) -> None:
+    """Refuse blocks of one shape of which one starts larger than another."""
+    begins: dict[Any, Path] = {}
     for path, logs in starts.items():
-        first = begins.setdefault(pattern_of(path, lists), path)
+        alike = pattern_of(path, blocks.lists), blocks.shapes[path]
+        first = begins.setdefault(alike, path)
         zero = [bool(np.isneginf(starts[p]).any()) for p in (first, path)]
         if zero[0] != zero[1] or (
             not zero[0] and _apart(starts[first], logs, _ODDLY) > _ODD

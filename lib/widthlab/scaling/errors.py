@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -12,18 +12,27 @@ class ScalingError(ValueError):
     """A model cannot be scaled as it is; the message says what to write."""
 
 
-def integers(name: str, values: Sequence[Any], least: int = 1) -> tuple[int, ...]:
-    """Return values, NumPy's among them, as integers.
+_END = 2**32  # JAX keeps no more of a seed
+
+
+def integers(name: str, values: Any, least: int = 1) -> tuple[int, ...]:
+    """Return numbers, NumPy's among them, as integers.
 
     Raises:
-        ScalingError: one is none, or below the least.
+        ScalingError: they are no sequence, or one is no integer or out of bounds.
     """
-    whole = all(isinstance(n, Integral) and not isinstance(n, bool) for n in values)
-    if not whole or any(n < least for n in values):
+    given = tuple(values) if isinstance(values, Iterable) else None
+    if given is None or not all(_is_whole(number, least) for number in given):
         raise ScalingError(
-            f"{name}: {[*values]}; each must be an integer from {least} on"
+            f"{name}: {values if given is None else [*given]}; each must be an integer "
+            f"from {least} on, below 2**32"
         )
-    return tuple(map(int, values))
+    return tuple(map(int, given))
+
+
+def _is_whole(number: Any, least: int) -> bool:
+    whole = isinstance(number, Integral) and not isinstance(number, bool)
+    return whole and least <= number < _END
 
 
 def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
@@ -74,8 +83,8 @@ def options_of(
     integers("steps", [steps])
     if len(ascending) < 3 or steps < 2:
         raise ScalingError(
-            f"{along}s are {[*sizes]} and steps {steps}; a slope needs three {along}s, "
-            "and a read-out that starts at zero two steps"
+            f"{along}s are {ascending} and steps {steps}; a slope needs three "
+            f"{along}s, and a read-out that starts at zero two steps"
         )
     numbers = seeds_of(seeds)
     if len(numbers) < 2:
@@ -83,11 +92,10 @@ def options_of(
             f"seeds are {seeds}; give two or more: an interval is made of what differs "
             "between seeds"
         )
-    if not 0 < margin < math.inf:
+    if not isinstance(margin, Real) or not 0 < margin < math.inf:
         raise ScalingError(f"margin is {margin}; it must be a number above 0")
-    if isinstance(undecided, str):
+    if isinstance(undecided, str) or not isinstance(undecided, Sequence):
         raise ScalingError(
-            f"undecided is {undecided!r}; give a sequence of words, such as "
-            f"({undecided!r},)"
+            f'undecided is {undecided!r}; give a sequence of words, such as ("scores",)'
         )
     return tuple(ascending), numbers
