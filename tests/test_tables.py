@@ -154,11 +154,11 @@ def test_series_are_in_order_of_steps():
         "quantity": ["a", "a", "a", "b"],
         "value": [1.0, None, 3.0, 4.0],
     }
-    [spec] = grid({"width": (32,)}, **COMMON)
+    [spec] = grid({"width": (32,)}, parametrization="mup", **COMMON)
     one = Record(spec, columns, None, None, {})
     before = pickle.dumps(one)
     np.testing.assert_array_equal(one.series("a"), [np.nan, 3.0, 1.0])
     assert one.series("a", layer=1).size == 0 and one.series("b", 1) == 4
     assert pickle.dumps(one) == before  # what follows from a record does not travel
-    with pytest.raises(ValueError, match="differ in length: .*'value': 1"):
+    with pytest.raises(ValueError, match=r"differ in length: .*'value': 1"):
         frame([Record(spec, {**columns, "value": [1.0]}, None, None, {})])

@@ -32,7 +32,7 @@ def integers(name: str, values: Any, least: int = 1) -> tuple[int, ...]:
 
 def _is_whole(number: Any, least: int) -> bool:
     whole = isinstance(number, Integral) and not isinstance(number, bool)
-    return whole and least <= number < _END
+    return whole and least <= int(number) < _END
 
 
 def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
