@@ -107,8 +107,7 @@ def meant(word: str, chapters: Sequence[Chapter]) -> Chapter:
     """
     known = {chapter.name: chapter for chapter in chapters}
     number = f"{int(word):02d}-" if word.isdecimal() else word
-    chosen = [name for name in known if name.startswith(number)]
-    chosen = [word] if word in known else chosen
+    chosen = [word] if word in known else [n for n in known if n.startswith(number)]
     if len(chosen) != 1:
         several = f"{word!r} may be {', '.join(chosen)}; write more of its name."
         none = f"No chapter is called {word!r}; there are {', '.join(known)}."
