@@ -238,13 +238,15 @@ def step(
     loss: ModelLoss,
     carry: Carry,
     batch: Any,
+    *,
+    watch: Callable[..., Any] = observed,
 ) -> Stepped:
     """Train for one step; what of the result is not used is not computed."""
 
     def of(values: Any) -> Any:
         here = nnx.merge(graph, values, carry.others)
         # What a model sows is taken away from it, step by step.
-        found, seen = observed(here, batch, loss)
+        found, seen = watch(here, batch, loss)
         return found, (nnx.as_pure(nnx.state(here, nnx.Not(nnx.Param))), seen)
 
     values, others, state = carry

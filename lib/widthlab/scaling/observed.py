@@ -56,6 +56,17 @@ def observed(model: nnx.Module, batch: Any, loss: ModelLoss) -> Any:
     return lost, found
 
 
+def unwatched(model: nnx.Module, batch: Any, loss: ModelLoss) -> Any:
+    """Return the loss, and no outputs; what the model sows is taken away, as above.
+
+    To watch, flax changes the methods of classes for as long as it takes: whoever
+    builds or runs a model in another thread meanwhile meets them changed.
+    """
+    lost = loss(model, batch)
+    nnx.pop(model, nnx.Intermediate)
+    return lost, {}
+
+
 def _floats(value: Any) -> list[Any]:
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(value)]
     return [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.floating)]

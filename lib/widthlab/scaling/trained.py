@@ -21,7 +21,7 @@ from widthlab.runs.provenance import code_version
 from widthlab.scaling.activity import Carry, carry_of, stacked, step
 from widthlab.scaling.draws import Draw, draws_of, pairs_of_keys
 from widthlab.scaling.laws import measure
-from widthlab.scaling.observed import ModelLoss
+from widthlab.scaling.observed import ModelLoss, unwatched
 from widthlab.scaling.plans import ScalingPlan, plan
 from widthlab.scaling.programs import Program
 from widthlab.scaling.scaled import PlanNumbers, rescale, scale_updates
@@ -127,7 +127,9 @@ class TrainedWidth(Computed):
         def train(given: Any, lr: Any, key: Any, carry: Carry, number: Any) -> Any:
             optimizer = self._optimizer(lr, made, numbers(given))
             batch = self.data(jax.random.wrap_key_data(key), number)
-            return step(graph, optimizer, self.loss, carry, batch)[:2]
+            # Widths are trained in threads, side by side.
+            taken = step(graph, optimizer, self.loss, carry, batch, watch=unwatched)
+            return taken.carry, taken.loss
 
         rates, (weights, order) = jnp.asarray(self.lrs), pairs_of_keys(self.seeds)
         by_plan, by_rate, by_seed = (0, None, None), (None, 0, None), (None, None, 0)
