@@ -11,6 +11,7 @@ from scaling_models import convolutional, of_classes, perceptron, transformer
 from widthlab import scaling
 from widthlab.claims.check import Outcome
 from widthlab.claims.estimates import ClaimError
+from widthlab.runs import Store
 from widthlab.scaling.errors import integers, seeds_of
 from widthlab.scaling.judge import judge, verdict_of
 from widthlab.scaling.trained import TrainedWidth
@@ -348,6 +349,29 @@ def test_an_optimum_at_the_end_of_the_rates_is_none():
 def test_a_transfer_that_makes_no_sense_is_refused(wrong, said):
     with pytest.raises(scaling.ScalingError, match=said):
         scaling.transfer(perceptron(), widths=(8, 16, 32), **{**SETTING, **wrong})
+
+
+class Sowing(nnx.Module):
+    """It notes what its first layer puts out."""
+
+    def __init__(self, width, rngs):
+        self.up = nnx.Linear(8, width, rngs=rngs)
+        self.head = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        h = self.up(x)
+        self.sow(nnx.Intermediate, "noted", h)
+        return self.head(jnp.tanh(h))
+
+
+def test_widths_are_trained_in_threads_and_not_watched(monkeypatch, tmp_path):
+    def watched(*_, **__):
+        raise AssertionError("flax changes classes, for all threads, while it watches")
+
+    monkeypatch.setattr(nnx, "capture", watched)
+    setting = {**SETTING, "store": Store(tmp_path)}
+    found = scaling.transfer(Sowing, widths=(8, 16, 32), **setting)
+    assert found.frame["value"].notna().all()
 
 
 def test_numbers_of_numpy_are_integers_and_others_are_none():
