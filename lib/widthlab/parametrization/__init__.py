@@ -8,11 +8,12 @@ what changes where the hidden layers are not all as wide as the first.
 """
 
 from widthlab.parametrization.catalogue import catalogue, get, table
-from widthlab.parametrization.exponents import Exponents, Role
+from widthlab.parametrization.exponents import Exponents, Linear, Role
 from widthlab.parametrization.table import Parametrization
 
 __all__ = [
     "Exponents",
+    "Linear",
     "Parametrization",
     "Role",
     "catalogue",
