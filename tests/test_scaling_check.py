@@ -337,7 +337,7 @@ def test_an_optimum_at_the_end_of_the_rates_is_none():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"steps": 0}, "steps: \\[0\\]; each must be an integer from 1 on"),
+        ({"steps": 0}, "steps is 0; it must be an integer from 1 on"),
         ({"lrs": (-1.0, 0.1, 0.2)}, "above 0"),
         ({"lrs": (0.0, 0.1, 0.2)}, "above 0"),
         ({"parametrizations": ("mup", "mup")}, "each once"),

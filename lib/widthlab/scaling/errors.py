@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any
+
+from widthlab.fields import Rule, Unfit, count, seed_of_jax, shown
 
 
 class ScalingError(ValueError):
     """A model cannot be scaled as it is; the message says what to write."""
 
 
-_END = 2**32  # JAX keeps no more of a seed
+POSITIVE = count()
+"""What sizes and numbers of things are."""
 
 
-def integers(name: str, values: Any, least: int = 1) -> tuple[int, ...]:
+def integers(name: str, values: Any, each: Rule = POSITIVE) -> tuple[int, ...]:
     """Return numbers, NumPy's among them, as integers.
 
     Raises:
-        ScalingError: they are no sequence, or one is no integer or out of bounds.
+        ScalingError: they are no sequence, or `each` does not take one.
     """
-    given = tuple(values) if isinstance(values, Iterable) else None
-    if given is None or not all(_is_whole(number, least) for number in given):
-        raise ScalingError(
-            f"{name}: {values if given is None else [*given]}; each must be an integer "
-            f"from {least} on, below 2**32"
-        )
-    return tuple(map(int, given))
-
-
-def _is_whole(number: Any, least: int) -> bool:
-    whole = isinstance(number, Integral) and not isinstance(number, bool)
-    return whole and least <= int(number) < _END
+    with contextlib.suppress(Unfit):
+        if isinstance(values, Iterable):
+            return tuple(each.read(value) for value in values)
+    raise ScalingError(f"{name}: {shown(values)}; each must be {each.allowed}")
 
 
 def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
@@ -42,9 +38,9 @@ def seeds_of(seeds: int | Sequence[int]) -> tuple[int, ...]:
         ScalingError: there are none, one is there twice, or one is no integer.
     """
     if isinstance(seeds, Integral):
-        numbers = tuple(range(*integers("seeds", [seeds], least=0)))
+        numbers = tuple(range(count(0).take("seeds", seeds, ScalingError)))
     else:
-        numbers = integers("seeds", seeds, least=0)
+        numbers = integers("seeds", seeds, seed_of_jax())
     if not numbers or len({*numbers}) < len(numbers):
         raise ScalingError(
             f"seeds are {seeds}; give one or more, each once: an interval is made of "
@@ -79,8 +75,8 @@ def options_of(
             another option makes no sense.
     """
     ascending = sorted({*integers(f"{along}s", sizes)})
-    integers("together", [together])
-    integers("steps", [steps])
+    POSITIVE.take("together", together, ScalingError)
+    POSITIVE.take("steps", steps, ScalingError)
     if len(ascending) < 3 or steps < 2:
         raise ScalingError(
             f"{along}s are {ascending} and steps {steps}; a slope needs three "

@@ -12,7 +12,7 @@ from widthlab.claims import Estimate
 from widthlab.claims.estimates import ClaimError, mean
 from widthlab.claims.slopes import slope
 from widthlab.runs import frame, sweep
-from widthlab.scaling.errors import ScalingError, integers, seeds_of
+from widthlab.scaling.errors import POSITIVE, ScalingError, integers, seeds_of
 from widthlab.scaling.observed import ModelLoss
 from widthlab.scaling.survey import Build
 from widthlab.scaling.trained import TrainedWidth
@@ -137,7 +137,7 @@ def transfer(
             "rates increasing"
         )
     numbers, sizes = seeds_of(seeds), integers("widths", widths)
-    integers("steps", [steps])
+    POSITIVE.take("steps", steps, ScalingError)
     _refuse(rates, parametrizations)
     base = min(sizes) if base_width is None else base_width
     tables = tuple(parametrizations)
