@@ -279,7 +279,7 @@ def test_any_number_of_devices_gives_the_same_bits(count, tmp_path, whole):
     assert done.returncode == 0, done.stderr
     devices, traces, columns = json.loads(done.stdout.splitlines()[-1])
     assert devices == count
-    assert traces == {"start": 1, "advance": 1, "observe": 1}  # one compilation
+    assert traces == {"begin": 1, "advance": 1, "observe": 1}  # one compilation
     found = [
         dataclasses.replace(record, columns=each)
         for record, each in zip(whole, columns, strict=True)

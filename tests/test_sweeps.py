@@ -92,7 +92,7 @@ def test_one_trace_for_a_grid_of_experiments(store):
     before = trace_counts()
     records = sweep(grid, store)
     new = {name: n - before.get(name, 0) for name, n in trace_counts().items()}
-    assert new == {"start": 1, "advance": 1, "observe": 1}
+    assert new == {"begin": 1, "advance": 1, "observe": 1}
     assert [record.spec for record in records] == grid
     finals = {tuple(r.columns["value"]) for r in records}
     assert len(finals) == len(grid)

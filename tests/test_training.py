@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction as F
 from typing import ClassVar
@@ -16,15 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from reference import gradients, sgd
-from widthlab.compilation import compiled
+from widthlab.compilation import compiled, compiling_once
 from widthlab.data import DataSpec
 from widthlab.model import Scales, Shape
 from widthlab.parametrization import Role, get
 from widthlab.probes import Performance
 from widthlab.runs.experiment import Experiment
 from widthlab.training import ensemble as training
-from widthlab.training.devices import members_per_batch
+from widthlab.training.devices import deal, members_per_batch
 from widthlab.training.ensemble import trace_counts, train
 from widthlab.training.optimizer import Optimizer, scale_by_width
 from widthlab.training.state import Data, Members, Plan, Probe
@@ -126,7 +130,7 @@ def assert_same(one, other, rtol=1e-10):
 def forget_programs():
     """Have what is decided at tracing decided anew."""
     for function, options in (
-        (training._start, {"brief": True}),
+        (training._begin, {"brief": True, "static": (0, 1)}),
         (training._advance, {"donated": (1,)}),
         (training._observe, {"brief": True}),
     ):
@@ -145,13 +149,78 @@ def test_one_trace_for_a_grid():
     trained = follow(here, grid, checkpoints=(0, 2, 6))
     assert trained.losses.shape == (36, 6) and np.all(np.isfinite(trained.losses))
     new = {name: n - before.get(name, 0) for name, n in trace_counts().items()}
-    assert new == {"start": 1, "advance": 1, "observe": 1}
+    assert new == {"begin": 1, "advance": 1, "observe": 1}
     assert trained.traces == 3
 
     mutated = get("mup").mutated(Role.HIDDEN, c=F(1, 3))
     others = ("sp", "ip-llr", mutated, "mup")
     grid = list(itertools.product(others, (0.01, 0.02, 0.05), (5, 6, 7)))
     assert follow(here, grid, checkpoints=(0, 3, 6)).traces == 0
+
+
+def test_what_only_training_sees_is_not_compiled_into_the_beginning():
+    """Other activations, losses, batches and steps start from the same bits."""
+    one = plan(shape=attrs.evolve(SHAPE, widths=(10, 14)), dtype="float32")
+    others = [
+        attrs.evolve(one, shape=attrs.evolve(one.shape, activation="gelu")),
+        attrs.evolve(one, batch_size=8, steps=3),
+        attrs.evolve(one, loss="mse"),
+    ]
+    first = follow(one, RUNS)
+    for other in others:
+        before = trace_counts()["begin"]
+        trained = follow(other, RUNS)
+        assert trace_counts()["begin"] == before
+        for a, b in zip(
+            weights_of(first, 1, 0), weights_of(trained, 1, 0), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    adam = attrs.evolve(one, optimizer=Optimizer("adam"))
+    assert adam.beginning != one.beginning
+
+
+@given(
+    real=st.lists(st.booleans(), min_size=1, max_size=40),
+    devices=st.integers(1, 9),
+)
+def test_members_are_dealt_so_that_devices_have_as_many_to_run(real, devices):
+    real = np.array(real)
+    devices = min(devices, len(real))
+    taken, places = deal(real, devices)
+    assert len(taken) % devices == 0 and len(taken) - len(real) < devices
+    np.testing.assert_array_equal(taken[places], np.arange(len(real)))
+    runs = (real[taken] & (taken >= 0)).reshape(devices, -1).sum(1)
+    assert runs.max() - runs.min() <= 1
+
+
+def test_training_leaves_what_it_is_given():
+    """It takes the memory of its own copies, on one device too."""
+    given_to = jax.tree.map(jnp.asarray, members(QUICK, RUNS))
+    results = [
+        train(QUICK, given_to, data(), (6,), devices=jax.devices()[:count])
+        for count in (1, 1, 2)
+    ]
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0].losses, other.losses)
+
+
+def test_threads_that_want_one_program_compile_it_once():
+    traced = []
+
+    def slow(x):
+        traced.append(1)
+        time.sleep(0.2)
+        return x + 1
+
+    program = jax.jit(slow)
+
+    def call(_):
+        with compiling_once(slow, "here"):
+            return float(program(1.0))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(call, range(8))) == [2.0] * 8
+    assert len(traced) == 1
 
 
 def test_members_differ_and_repeat_to_the_bit():

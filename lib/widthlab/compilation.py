@@ -13,8 +13,10 @@ shared between threads in that way (`ONE_THREAD_A_PRODUCT`).
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -53,6 +55,27 @@ def compiled(
         donate_argnums=donated,
         compiler_options=options_on_cpu(wanted) if platform == "cpu" else None,
     )
+
+
+_FIRST_CALLS: dict[Hashable, threading.Lock] = {}
+_COMPILED: set[Hashable] = set()
+
+
+@contextlib.contextmanager
+def compiling_once(*program: Hashable) -> Iterator[None]:
+    """Let threads that want one program at a time wait for the first to compile it.
+
+    JAX would compile it in each of them.
+
+    Args:
+        program: what tells it from others: its function, what is static, its shapes.
+    """
+    if program in _COMPILED:
+        yield
+        return
+    with _FIRST_CALLS.setdefault(program, threading.Lock()):
+        yield
+    _COMPILED.add(program)
 
 
 def options_on_cpu(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from widthlab.flow.integrators import (
     losses,
 )
 from widthlab.flow.trajectory import Trajectory
-from widthlab.training.devices import members_mesh, precision, use_all_cores
+from widthlab.training.devices import deal, members_mesh, precision, use_all_cores
 
 
 def solve(
@@ -68,12 +68,17 @@ def solve(
         static = method if isinstance(method, Adaptive) else None
         mesh = members_mesh(jax.local_devices(), count)
         spread = NamedSharding(mesh, PartitionSpec("members"))
-        packed = jax.device_put(_pad((members, grid, shares, steps), mesh.size), spread)
+        taken, places = deal(np.ones(count, bool), mesh.size)
+        packed = jax.tree.map(lambda v: v[taken], (members, grid, shares, steps))
+        packed = jax.device_put(packed, spread)
         platform = mesh.devices.flat[0].platform
-        program = compiled(_solve_all, platform, static=(0, 1, 2))
+        # An adaptive integration compiles for far longer than most flows take; steps of
+        # descent are many, and slower by a quarter in quickly compiled code.
+        brief = static is not None
+        program = compiled(_solve_all, platform, static=(0, 1, 2), brief=brief)
         ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))
         ends = ends._replace(observed=_where_reached(ends.is_reached, ends.observed))
-        return [_trajectory(ends, index) for index in range(count)]
+        return [_trajectory(ends, index) for index in places.tolist()]
 
 
 def _where_reached(reached: np.ndarray, observed: Any) -> Any:
@@ -135,13 +140,6 @@ def rows_of_times(times: Any, count: int, dtype: str) -> np.ndarray:
     if (grid[:, 0] < 0).any() or not (np.diff(grid, axis=1) > 0).all():
         raise ValueError("times must increase, from 0 or later")
     return grid
-
-
-def _pad(members: Any, multiple: int) -> Any:
-    """Repeat the last member until every device has as many."""
-    count = jax.tree.leaves(members)[0].shape[0]
-    take = np.minimum(np.arange(count + -count % multiple), count - 1)
-    return jax.tree.map(lambda leaf: leaf[take], members)
 
 
 def _solve_all(

@@ -26,7 +26,7 @@ from jaxtyping import Array, Float
 from widthlab import activations
 from widthlab.compilation import compiled
 from widthlab.fields import number
-from widthlab.model import MLP, AnyArray, Scales, by_tensor
+from widthlab.model import MLP, AnyArray, Scales, Shape, by_tensor
 from widthlab.training.devices import precision
 from widthlab.training.losses import LOSSES
 from widthlab.training.member import untrained
@@ -140,7 +140,7 @@ def calibrate_members(
         return members, calibrated
     first_lr = np.array(members.scales.first_lr)
     layers = [tensor.layer - 1 for tensor in plan.shape.tensors]
-    one = compiled(_calibrate_one, jax.default_backend(), static=(0, 1), brief=True)
+    one = compiled(_calibrate_one, jax.default_backend(), static=(0, 1, 2), brief=True)
     with precision(plan.dtype):
         for index, (lr, rule) in enumerate(zip(lrs, rules, strict=True)):
             if rule is not None:
@@ -148,7 +148,7 @@ def calibrate_members(
                 scales = Scales(*(jnp.asarray(v[index]) for v in members.scales))
                 base = jnp.asarray(lr, plan.dtype)
                 batches = _batches(plan, key, data)
-                rates = one(plan, rule, key, scales, base, *batches)
+                rates = one(plan.shape, plan.loss, rule, key, scales, base, *batches)
                 calibrated[index] = Calibrated(*map(np.asarray, rates))
                 first_lr[index] *= np.asarray(rates.lr)[layers] / lr
     return members._replace(
@@ -179,11 +179,18 @@ def _batches(plan: Plan, key: Any, data: Data) -> tuple[Array, Array]:
 
 
 def _calibrate_one(
-    plan: Plan, rule: Calibration, key: Any, scales: Scales, lr: Any, x: Any, y: Any
+    shape: Shape,
+    loss: str,
+    rule: Calibration,
+    key: Any,
+    scales: Scales,
+    lr: Any,
+    x: Any,
+    y: Any,
 ) -> Calibrated:
-    model = untrained(plan.shape, scales, key)
-    loss = LOSSES[plan.loss]
-    return calibrate(model, scales, lr, rule, loss, (x[: len(y)], y), x[len(y) :])
+    model = untrained(shape, scales, key)
+    update, probe = (x[: len(y)], y), x[len(y) :]
+    return calibrate(model, scales, lr, rule, LOSSES[loss], update, probe)
 
 
 def report(records: Iterable[Any]) -> pd.DataFrame:

@@ -169,3 +169,23 @@ def precision(dtype: str) -> Iterator[None]:
 def members_mesh(devices: Sequence[Any], members: int) -> Mesh:
     """Return a mesh of as many of the devices as there are members to spread."""
     return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))
+
+
+def deal(real: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal members to devices in turn, so that every device has as many that run.
+
+    Devices take equal runs of consecutive places. Neighbours in a sweep often cost
+    alike, so that without this one device could have all that are long.
+
+    Args:
+        real: whether each member runs or only fills up.
+        devices: number of devices.
+
+    Returns:
+        Which member takes each place, where -1 (the last, to NumPy) fills up, and the
+        place of each member.
+    """
+    count = len(real)
+    hand = np.append(np.argsort(~real, kind="stable"), [-1] * (-count % devices))
+    taken = hand.astype(int).reshape(-1, devices).T.ravel()
+    return taken, np.argsort(taken, kind="stable")[len(taken) - count :]

@@ -20,11 +20,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from widthlab import perturbation
-from widthlab.compilation import compiled
+from widthlab.compilation import compiled, compiling_once
 from widthlab.model import Shape
 from widthlab.training import member
 from widthlab.training.devices import (
     DeviceMemoryError,
+    deal,
     members_mesh,
     members_per_batch,
     memory_limit,
@@ -32,7 +33,15 @@ from widthlab.training.devices import (
 )
 from widthlab.training.losses import LOSSES
 from widthlab.training.path import NO_RATIO
-from widthlab.training.state import Data, Members, Plan, Probe, State, Trained
+from widthlab.training.state import (
+    Begun,
+    Data,
+    Members,
+    Plan,
+    Probe,
+    State,
+    Trained,
+)
 
 _TRACES: dict[str, int] = {}
 
@@ -67,9 +76,11 @@ def train(
         its last finite weights from that step on; the others go on.
     """
     with precision(plan.dtype):
-        count = members.real.shape[0]
-        mesh = members_mesh(devices or jax.local_devices(), count)
-        members = _place(_pad(members, mesh.size), mesh)
+        mesh = members_mesh(devices or jax.local_devices(), members.real.shape[0])
+        real = np.asarray(members.real)
+        dealt, back = deal(real, mesh.size)
+        # A copy, since training takes the memory of what it is given.
+        members = _place(_laid(members, dealt), mesh, may_alias=False)
         data = jax.device_put(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )
@@ -87,13 +98,12 @@ def train(
         for stop in checkpoints:
             state = program.advance(state, data, jnp.int32(stop))
             observed = look.observe(state, initial, data)
-            observations.append(jax.tree.map(lambda v: np.asarray(v)[:count], observed))
+            observations.append(jax.tree.map(lambda v: np.asarray(v)[back], observed))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
         left = (state.losses, state.diverged_at, state.step, state.tracked)
-        ran = (members.real, state.running)
-        (losses, diverged_at, step, tracked), (real, running) = jax.tree.map(
-            lambda v: np.asarray(v)[:count], (left, ran)
+        (losses, diverged_at, step, tracked), running = jax.tree.map(
+            lambda v: np.asarray(v)[back], (left, state.running)
         )
         ended = real & ~running
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
@@ -155,16 +165,22 @@ class _Program:
     def start(self, members: Members) -> State:
         plan = self.plan
         orders = _orders(plan.train_size, self._drawn, plan.steps, members.key)
-        return self._start(self, members, orders)
+        own = self._own(members)
+        with compiling_once(_begin, *own[:2], len(members.stop_below)):
+            begun = self._begin(*own)
+        state = member.start(plan, members, begun, orders)
+        return _place(state, self.mesh)
 
     def state_of(self, members: Members) -> State:
         """Return the form of what `start` returns; nothing is drawn for it."""
         shape = (members.real.shape[0], self.plan.steps, self._drawn)
+        orders = jax.ShapeDtypeStruct(shape, jnp.int32) if self._drawn else None
+        begun = self._begin.eval_shape(*self._own(members))
+        state = member.start(self.plan, members, begun, orders)
         place = NamedSharding(self.mesh, PartitionSpec("members"))
-        form = functools.partial(jax.ShapeDtypeStruct, sharding=place)
-        orders = form(shape, jnp.int32) if self._drawn else None
-        state = self._start.eval_shape(self, members, orders)
-        return jax.tree.map(lambda leaf: form(leaf.shape, leaf.dtype), state)
+        return jax.tree.map(
+            lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place), state
+        )
 
     def advance(self, state: State, data: Data, stop: Array) -> State:
         return self._advance(self, state, data, stop)
@@ -183,14 +199,19 @@ class _Program:
             + own // self.mesh.size  # the untrained networks, which probes compare with
         )
 
+    def _own(self, members: Members) -> tuple[Any, ...]:
+        """Return what the members' beginning depends on."""
+        own = (members.key, members.scales, members.base_lr)
+        return self.plan.beginning, self.mesh, *own
+
     @property
     def _drawn(self) -> int | None:
         """Size of the batches that are drawn before the first step, if any are."""
         return None if self.plan.stream else self.plan.batch_size
 
     @property
-    def _start(self) -> Any:
-        return _jit(_start, self.mesh, brief=True)
+    def _begin(self) -> Any:
+        return _jit(_begin, self.mesh, brief=True, static=(0, 1))
 
     @property
     def _advance(self) -> Any:
@@ -209,11 +230,16 @@ class _Look:
 
     def observe(self, state: State, initial: Any, data: Data) -> dict[str, Any]:
         trees = (state.parameters, initial, state.multipliers)
-        return _jit(_observe, self.mesh, brief=True)(self, *trees, data)
+        with compiling_once(_observe, self, len(state.losses), _form(data)):
+            return _jit(_observe, self.mesh, brief=True)(self, *trees, data)
 
 
 def _jit(function: Callable[..., Any], mesh: Mesh, **options: Any) -> Any:
     return compiled(function, _platform(mesh), **options)
+
+
+def _form(arrays: Any) -> tuple[Any, ...]:
+    return tuple((array.shape, str(array.dtype)) for array in arrays)
 
 
 def _platform(mesh: Mesh) -> str:
@@ -229,7 +255,9 @@ def _orders(size: int, batch_size: int | None, steps: int, keys: Any) -> Array |
     permutations = compiled(
         _permutations, jax.default_backend(), static=(0, 1), brief=True
     )
-    examples = permutations(size, epochs, keys)[:, :, : per_epoch * batch_size]
+    with compiling_once(_permutations, size, epochs, len(keys)):
+        permuted = permutations(size, epochs, keys)
+    examples = permuted[:, :, : per_epoch * batch_size]
     return examples.reshape(-1, epochs * per_epoch, batch_size)[:, :steps]
 
 
@@ -243,10 +271,9 @@ def _permutations(size: int, epochs: int, keys: Any) -> Array:
     return jax.vmap(over_epochs, (None, 0))(jnp.arange(epochs), keys)
 
 
-def _start(program: _Program, members: Members, orders: Array | None) -> State:
-    _count("start")
-    one = functools.partial(member.start, program.plan)
-    return _over_members(program.mesh, one, (members, orders))
+def _begin(plan: Plan, mesh: Mesh, *own: Any) -> Begun:
+    _count("begin")
+    return _over_members(mesh, lambda each: member.begin(plan, *each), own)
 
 
 def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
@@ -296,19 +323,17 @@ def _apply(one: Callable, shared: tuple, members: Any) -> Any:
     return one(members, *shared)
 
 
-def _pad(members: Members, multiple: int) -> Members:
-    """Fill up with members that never run, so that every device has as many."""
-    extra = -members.real.shape[0] % multiple
-    if extra == 0:
+def _laid(members: Members, dealt: np.ndarray) -> Members:
+    """Lay members out in an order; those that only fill up never run."""
+    if np.array_equal(dealt, np.arange(len(members.real))):
         return members
-    take = np.arange(members.real.shape[0] + extra)
-    real = take < members.real.shape[0]
-    padded = jax.tree.map(lambda v: jnp.asarray(v)[np.where(real, take, 0)], members)
-    return padded._replace(real=padded.real & real)
+    laid = jax.tree.map(lambda v: v[dealt], members)
+    return laid._replace(real=laid.real & (dealt >= 0))
 
 
-def _place(members: Members, mesh: Mesh) -> Members:
-    return jax.device_put(members, NamedSharding(mesh, PartitionSpec("members")))
+def _place(members: Any, mesh: Mesh, **options: Any) -> Any:
+    place = NamedSharding(mesh, PartitionSpec("members"))
+    return jax.device_put(members, place, **options)
 
 
 def _cast(data: Data, dtype: str) -> Data:

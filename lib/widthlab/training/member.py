@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array
@@ -24,7 +25,7 @@ from widthlab.training.schedules import (
     followed_curvatures,
     scale_by_curvature,
 )
-from widthlab.training.state import Data, Members, Plan, State
+from widthlab.training.state import Begun, Data, Members, Plan, State
 
 
 @functools.lru_cache(maxsize=128)
@@ -43,51 +44,66 @@ def untrained(shape: Shape, scales: Scales, key: Any) -> MLP:
     return MLP(shape, scales, key=jax.random.fold_in(key, 0))
 
 
-def start(plan: Plan, both: tuple[Members, Array | None]) -> State:
-    """Return a member before its first step, given its order of examples."""
-    member, order = both
-    model = untrained(plan.shape, member.scales, member.key)
+def begin(plan: Plan, key: Any, scales: Scales, base_lr: Any) -> Begun:
+    """Return the networks and the optimizer's state that a member begins with."""
+    model = untrained(plan.shape, scales, key)
     _, parameters, multipliers = nnx.split(model, nnx.Param, Multiplier)
-    rule = _rule(plan, parameters, member)
-    optimizer = rule.init(parameters)
-    dtype = member.scales.std.dtype
-    return State(
-        parameters=parameters,
-        multipliers=multipliers,
-        optimizer=optimizer,
-        scales=member.scales,
-        order=order,
+    rule = _rule(plan, parameters, scales, None, base_lr)
+    return Begun(parameters, multipliers, rule.init(parameters))
+
+
+def start(plan: Plan, members: Members, begun: Begun, order: Any) -> State:
+    """Return all members before their first step; arrays that begin alike are NumPy's.
+
+    Args:
+        plan: what is compiled in.
+        members: the members, or their form.
+        begun: what `begin` returned for them, or its form.
+        order: the batches of all steps, unless there is a stream or no batch.
+    """
+    count, dtype = len(members.stop_below), members.scales.std.dtype
+
+    def filled(value: float, dtype: Any, *shape: int) -> Any:
         # Zeros and no NaN where no step was taken: JAX_DEBUG_NANS would stop at it.
-        losses=jnp.zeros((plan.steps,), dtype),
-        step=jnp.int32(0),
-        stop_below=member.stop_below,
-        running=member.real,
-        diverged_at=jnp.int32(-1),
-        target=member.target,
+        return np.full((count, *shape), value, dtype)
+
+    measure = jax.vmap(functools.partial(_measured, plan))
+    measures = plan.sees_curvature or plan.track
+    measured = jax.eval_shape(measure, begun.optimizer) if measures else {}
+    stream = jax.vmap(jax.random.fold_in, (0, None))
+    return State(
+        *begun,
+        scales=members.scales,
+        order=order,
+        losses=filled(0, dtype, plan.steps),
+        step=filled(0, np.int32),
+        stop_below=members.stop_below,
+        running=members.real,
+        diverged_at=filled(-1, np.int32),
+        target=members.target,
         tracked={
-            name: jnp.zeros((plan.steps, *value.shape), dtype)
-            for name, value in _measured(plan, optimizer).items()
+            name: filled(0, dtype, plan.steps, *value.shape[1:])
+            for name, value in measured.items()
         },
-        stream=jax.random.fold_in(member.key, 3) if plan.stream else None,
-        base_lr=member.base_lr,
+        stream=stream(members.key, 3) if plan.stream else None,
+        base_lr=members.base_lr,
     )
 
 
 def _rule(
-    plan: Plan, parameters: Any, member: Members | State
+    plan: Plan, parameters: Any, scales: Scales, target: Any, base_lr: Any
 ) -> optax.GradientTransformationExtraArgs:
-    scales = member.scales
     numbers = (scales.lr, scales.first_lr, scales.retained)
     # The rule is made anew at every step, since the rates in it are traced.
     lr, first_lr, retained = (by_tensor(parameters, s) for s in numbers)
     before, after = [], []
     if plan.sees_curvature:
-        rule = scale_by_curvature(plan.schedule, member.target, lr, plan.curvatures)
+        rule = scale_by_curvature(plan.schedule, target, lr, plan.curvatures)
         before.append(rule)
     if "cosine" in plan.track:
         after.append(track_cosine(lr))
     rates = (lr, first_lr, retained)
-    return plan.optimizer.transform(*rates, before, after, member.base_lr)
+    return plan.optimizer.transform(*rates, before, after, base_lr)
 
 
 def _measured(plan: Plan, optimizer: Any) -> dict[str, Array]:
@@ -189,7 +205,7 @@ def _gradient(plan: Plan, state: State, x: Any, y: Any) -> tuple[Array, Any, dic
 
 def _propose(plan: Plan, state: State, grads: Any, extra: dict) -> tuple[Any, Any]:
     """Return the weights that the rule wants next, and its state with them."""
-    rule = _rule(plan, state.parameters, state)
+    rule = _rule(plan, state.parameters, state.scales, state.target, state.base_lr)
     updates, optimizer = rule.update(grads, state.optimizer, state.parameters, **extra)
     return optax.apply_updates(state.parameters, updates), optimizer
 

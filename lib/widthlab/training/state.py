@@ -77,6 +77,26 @@ class Plan:
         return self.schedule.varies or bool(self.curvatures)
 
     @property
+    def beginning(self) -> Plan:
+        """The plan whose members begin as those of this one do, and of many others.
+
+        Neither the draw of the weights nor the optimizer's state sees activation, loss,
+        batches or steps: plans that differ in these share one compiled program.
+        """
+        shape = attrs.evolve(self.shape, activation="relu", rounding="none")
+        return Plan(
+            shape,
+            "mse",
+            self.optimizer,
+            None,
+            0,
+            1,
+            self.dtype,
+            self.schedule,
+            self.track,
+        )
+
+    @property
     def flops_per_step(self) -> int:
         """Floating-point operations of one member's step, matrices only."""
         return self.shape.flops * (self.batch_size or self.train_size)
@@ -104,8 +124,16 @@ class Members(NamedTuple):
     base_lr: Float[AnyArray, " members"] | None = None
 
 
+class Begun(NamedTuple):
+    """What is drawn or computed for a member before its first step."""
+
+    parameters: Any
+    multipliers: Any
+    optimizer: Any
+
+
 class State(NamedTuple):
-    """A member in training."""
+    """A member in training; the first three are those of `Begun`."""
 
     parameters: Any
     multipliers: Any
