@@ -75,6 +75,13 @@ def _own_store(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _forgotten_programs():
+    """Let go of a module's compiled programs, which no other asks for again."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(autouse=True)
 def _own_registries(monkeypatch):
     """Give each test registries of its own: a name is meant to last a process."""

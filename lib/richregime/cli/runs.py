@@ -232,5 +232,4 @@ def _stability(options: argparse.Namespace) -> None:
     from richregime import varying
 
     root = find_root(options.root)
-    names = [chapter_named(root, word) for word in options.chapters]
-    varying.measure(root, names, seeds=options.seeds, perturb=options.perturb)
+    varying.measure(root, options.chapters, seeds=options.seeds, perturb=options.perturb)

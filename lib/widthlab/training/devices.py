@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
-from widthlab.settings import pinned
+from widthlab.settings import pinned, xla_flags
 
 
 def use_all_cores() -> int:
@@ -29,7 +29,7 @@ def use_all_cores() -> int:
     """
     _compile_for_same_bits()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    is_set = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    is_set = "xla_force_host_platform_device_count" in xla_flags()
     with contextlib.suppress(RuntimeError):  # JAX is in use: leave its devices alone
         unset = getattr(jax.config, "jax_num_cpu_devices", -1) < 1
         if not is_set and unset:
@@ -57,11 +57,11 @@ def _without_device(error: Exception) -> str:
 
 def _compile_for_same_bits() -> None:
     """Ask XLA for bits that do not depend on load, where nobody has chosen."""
-    given = os.environ.get("XLA_FLAGS", "")
+    given = xla_flags()
     for name, value in ONE_THREAD_A_PRODUCT.items():
-        if name not in given:
-            given = f"{given} --{name}={str(value).lower()}".strip()
-    os.environ["XLA_FLAGS"] = given  # XLA reads it once, when JAX is first used
+        given.setdefault(name, f"--{name}={str(value).lower()}")
+    # XLA reads it once, when JAX is first used.
+    os.environ["XLA_FLAGS"] = " ".join(given.values())
 
 
 def members_per_batch(platform: str, members: int) -> int:
