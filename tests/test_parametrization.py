@@ -643,3 +643,10 @@ def test_a_layer_is_the_first_of_one_unless_it_is_said():
 def test_equal_scales_are_one_in_a_set():
     sizes = {"fan_in": 16, "fan_out": 16}
     assert len({get("mup").scales(Role.HIDDEN, **sizes) for _ in range(2)}) == 1
+
+
+def test_adam_of_mean_field_is_that_of_mup_and_of_sp_constant_in_width():
+    for role in (Role.INPUT, Role.OUTPUT):
+        here, there = (get(n)[role].effective() for n in ("mean-field", "mup"))
+        assert here.c_adam == there.c_adam
+    assert [get("sp")[role].c_adam for role in Role] == [0, 0, 0]
