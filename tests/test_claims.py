@@ -689,3 +689,57 @@ def test_one_check_has_the_level_of_none_beside_it():
 def test_a_plan_of_what_did_not_vary_has_a_spread():
     for value, least in ((0.5, 1e-12), (-3.0, 3e-12)):
         assert Plan.of(Estimate(value, value, value, 3, "t")).spread == least
+
+
+def test_as_many_seeds_are_sought_as_can_be_run():
+    assert 4000 < Plan(8, 1.76, "pilot").seeds_for(BAND) <= 4096
+    assert Plan(8, 1.78, "pilot").seeds_for(BAND) is None
+
+
+def test_two_secondary_checks_are_several():
+    assert judge("p", "pp").qualification() == "2 secondary checks, none open"
+    assert judge("p", "po").qualification() == "of 2 secondary checks 1 open"
+
+
+def test_a_judgement_is_given_by_name():
+    with pytest.raises(TypeError):
+        Judgement(CLAIM, BAND)
+
+
+def test_a_line_of_the_file_is_a_key(file):
+    file.update([numbered("mup.C1")])
+    first = file.path.read_text(encoding="utf-8").splitlines()[:4]
+    assert first[:3] == ["[", "  {", '    "id": "mup.C1",']
+    assert first[3].startswith('    "chapter": ')
+
+
+def test_a_plan_of_a_measurement_has_its_seeds_and_scale():
+    assert Plan.of(mean([1.0, 2.0])).seeds == Plan.of(exact(1.0)).seeds == 2
+    assert Plan.of(mean([1.0, 2.0, 3.0])).seeds == 3
+    assert [Plan.of(make([1.0, 2.0])).log for make in (mean, geometric_mean)] == [
+        *(False, True),
+    ]
+
+
+def test_a_band_that_begins_at_zero_has_power_in_logarithms():
+    plan = Plan(8, 0.1, "pilot", log=True)
+    band, above = Check.equals("a", "q", 1.0, 1.0), Check.at_most("a", "q", 2.0)
+    assert plan.power(band) == attrs.evolve(plan, truth=1.0).power(above) > 0.99
+
+
+def test_equal_differences_are_one_in_a_set():
+    old, new = [numbered("a.C1")], [numbered("a.C1", "f")]
+    assert len({*compare(old, new), *compare(old, new)}) == 1
+
+
+def test_what_is_stored_has_no_negative_zero():
+    found = Estimate(-0.0, -0.0, 0.0, 3)
+    entry = attrs.evolve(BAND, predicted=-0.0, estimate=found).rounded(4).to_json()
+    stored = [entry[name] for name in ("predicted", "measured")] + entry["interval"]
+    assert [*map(str, stored)] == ["0.0"] * 4
+
+
+@pytest.mark.parametrize(("spread", "seeds"), [(0.1, 11), (0.1, 16), (1.76, 4096)])
+def test_the_power_that_is_asked_for_is_enough(spread, seeds):
+    plan = Plan(8, spread, "pilot")
+    assert plan.seeds_for(BAND, plan.power(BAND, seeds)) == seeds

@@ -331,3 +331,49 @@ def test_three_widths_and_two_seeds_are_enough():
     assert slope(fewest).seeds == 2
     with pytest.raises(ClaimError, match="at least 3 distinct widths, got 2"):
         slope(fewest[fewest["width"] > 64])
+
+
+def test_an_interval_of_a_logarithm_does_not_begin_at_zero():
+    with pytest.raises(ClaimError, match=r"is positive, got 0\.0"):
+        Estimate(1.0, 0.0, 2.0, 3, "log-t")
+
+
+def test_a_group_of_two_runs_has_a_range():
+    frame = pd.DataFrame({"quantity": "q", "layer": 1, "value": [1.0, 3.0]})
+    assert extents(frame, "q", "layer") == {1: extent([1.0, 3.0])}
+
+
+def test_lost_values_are_named_and_five_of_many_are_enough():
+    with pytest.raises(ClaimError, match=r"1 of 3 .*\(positions 1\)"):
+        mean([1.0, math.nan, 2.0])
+    with pytest.raises(ClaimError, match=r"at position 0, .*, position 4; "):
+        geometric_mean([0.0] * 5 + [1.0])
+    with pytest.raises(ClaimError, match=r"at position 0, .*, position 4, \.\.\.; "):
+        geometric_mean([0.0] * 6)
+
+
+def test_a_ratio_to_what_does_not_vary_has_the_freedom_of_the_other():
+    found = ratio([1.0, 4.0], [2.0, 2.0, 2.0])
+    wanted = geometric_mean([0.5, 2.0])
+    assert found.dof == pytest.approx(1)
+    assert ends(found) == pytest.approx(ends(wanted))
+
+
+def test_what_bends_is_told_from_a_slope_where_widths_are_not_evenly_spaced():
+    widths = (64, 96, 512, 1024)
+    x, own = np.log(widths), np.array([[0.0], [1.0], [-2.0]])
+    found = bend(runs(0.25 * x**2 - 3 * x + own, widths))
+    assert found.value == pytest.approx(2 * 0.25 * math.log(1024 / 64))
+    assert bend(runs(-3 * x + own, widths)).value == pytest.approx(0, abs=1e-9)
+
+
+def test_the_first_run_that_is_repeated_is_named():
+    frame = power_law()
+    with pytest.raises(ClaimError, match=r"2 rows repeat .* the first \(64, 0\)"):
+        slope(pd.concat([frame, frame.head(2)]))
+
+
+def test_a_ratio_of_what_does_not_vary_has_no_length():
+    found = ratio([2.0, 2.0], [1.0, 1.0, 1.0])
+    assert ends(found) == pytest.approx((2.0, 2.0, 2.0), rel=1e-15)
+    assert found.dof == 1 + 2

@@ -628,3 +628,25 @@ def test_output_biases_have_no_width_to_scale_with(name):
 
 def test_rows_that_one_hidden_layer_does_not_reach_are_those_of_deeper_networks():
     assert get("mean-field")[Role.HIDDEN] == get("ip")[Role.HIDDEN]
+
+
+def test_a_layer_is_the_first_of_one_unless_it_is_said():
+    sizes = {"fan_in": 16, "fan_out": 16}
+    for name in ("ip-llr", "ip-bias", "mup"):
+        for bias in (False, True):
+            found = get(name).scales(Role.HIDDEN, **sizes, bias=bias)
+            said = {**sizes, "bias": bias, "depth": 1, "layer": 1, "base_width": 1}
+            said |= {"lr": 1.0, "gain": 1.0, "adam": False, "first_width": None}
+            assert found == get(name).scales(Role.HIDDEN, **said)
+
+
+def test_equal_scales_are_one_in_a_set():
+    sizes = {"fan_in": 16, "fan_out": 16}
+    assert len({get("mup").scales(Role.HIDDEN, **sizes) for _ in range(2)}) == 1
+
+
+def test_adam_of_mean_field_is_that_of_mup_and_of_sp_constant_in_width():
+    for role in (Role.INPUT, Role.OUTPUT):
+        here, there = (get(n)[role].effective() for n in ("mean-field", "mup"))
+        assert here.c_adam == there.c_adam
+    assert [get("sp")[role].c_adam for role in Role] == [0, 0, 0]

@@ -97,3 +97,20 @@ def test_an_endpoint_is_a_check_that_is_not_measured_yet():
     assert falls.outcome() == "not tested"
     with pytest.raises(ClaimError, match=r"not for None"):
         MOVES.endpoint("which case?")
+
+
+def test_no_case_is_taken_for_granted():
+    layers = Prediction("slope", {1: 0.0, 2: -0.5})
+    for unnamed in (
+        layers.bound,
+        lambda: layers.endpoint("which?"),
+        lambda: layers.check("which?", LEVEL),
+    ):
+        with pytest.raises(ClaimError, match="not for None"):
+            unnamed()
+
+
+def test_a_bound_without_a_tolerance_has_that_of_the_prediction():
+    for bound in (equals(0.0), at_most(0.0), at_least(0.0)):
+        assert bound.within is None
+        assert Prediction("slope", bound, 0.25).endpoint("it").tolerance == 0.25

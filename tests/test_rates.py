@@ -8,8 +8,8 @@ import pytest
 from richregime import rates
 from richregime.site.rates import TABLES
 from widthlab.claims import Check, Plan, Verdict, mean
-from widthlab.claims.check import Outcome, holm
-from widthlab.claims.rates import Design, Family, family, outcomes
+from widthlab.claims.check import ALPHA, Outcome, _holm_level, holm
+from widthlab.claims.rates import Design, Family, _levels, family, outcomes
 from widthlab.claims.verdict import OF_OUTCOME
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,6 +124,21 @@ def test_many_checks_at_once_need_the_adjustment():
     assert wrong.any_passed == pytest.approx(1 - 0.975**22, abs=0.115)
     assert family(check, noise + 1.0).any_passed < 0.025 + 0.036
     assert family(check, noise + 1.0).any_failed < 0.025 + 0.036
+
+
+def test_levels_of_many_are_those_of_each_where_a_test_rejects_at_its_own_level():
+    rows = [[ALPHA / 2, ALPHA], [ALPHA, ALPHA], [ALPHA / 2, 1.0], [1.0, ALPHA / 2]]
+    found = _levels(np.array(rows))
+    assert found.ravel().tolist() == [*map(_holm_level, rows)]
+    assert found.ravel().tolist() == [ALPHA, 0.0, ALPHA / 2, ALPHA / 2]
+
+
+def test_equal_designs_and_equal_families_are_one_in_a_set():
+    for make in (
+        lambda: Design((64, 128, 256), 3, 0.2, 0.1),
+        lambda: family(Check.at_least("a", "q", 0.0), NOISE),
+    ):
+        assert len({make(), make()}) == 1
 
 
 # --- what is stored
