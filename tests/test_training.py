@@ -1,12 +1,15 @@
 """Training: one program a grid, the same numbers however it is run, honest endings."""
 
 import functools
+import gc
 import itertools
 import os
 import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction as F
@@ -28,7 +31,7 @@ from widthlab.parametrization import Role, get
 from widthlab.probes import Performance
 from widthlab.runs.experiment import Experiment
 from widthlab.training import ensemble as training
-from widthlab.training.devices import deal, members_per_batch
+from widthlab.training.devices import DeviceMemoryError, deal, members_per_batch
 from widthlab.training.ensemble import trace_counts, train
 from widthlab.training.optimizer import Optimizer, scale_by_width
 from widthlab.training.state import Data, Members, Plan, Probe
@@ -202,6 +205,38 @@ def test_training_leaves_what_it_is_given():
     ]
     for other in results[1:]:
         np.testing.assert_array_equal(results[0].losses, other.losses)
+
+
+def test_neighbours_and_every_second_member_are_shared_out():
+    for period, devices in ((1, 2), (2, 2), (2, 4), (4, 2), (4, 4)):
+        taken, _ = deal(np.ones(16, bool), devices)
+        long = (taken % (2 * period) < period).reshape(devices, -1).sum(1)
+        assert len(set(long)) == 1, (period, devices)
+
+
+def test_histories_that_do_not_fit_are_refused_without_a_byte_of_them(monkeypatch):
+    monkeypatch.setenv("WIDTHLAB_MEMORY", "100MB")
+    long = attrs.evolve(QUICK, steps=10**9, batch_size=None)
+    who = members(long, RUNS)
+    tracemalloc.start()
+    with pytest.raises(DeviceMemoryError, match="GB are needed"):
+        train(long, who, data(), (1,))
+    assert tracemalloc.get_traced_memory()[1] < 1e9
+    tracemalloc.stop()
+
+
+def test_what_was_compiled_once_is_let_go():
+    class Own:
+        pass
+
+    own = Own()
+    gone = weakref.ref(own)
+    for _ in range(2):
+        with compiling_once("here", own):
+            pass
+    del own
+    gc.collect()
+    assert gone() is None
 
 
 def test_threads_that_want_one_program_compile_it_once():

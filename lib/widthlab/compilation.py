@@ -57,8 +57,9 @@ def compiled(
     )
 
 
-_FIRST_CALLS: dict[Hashable, threading.Lock] = {}
-_COMPILED: set[Hashable] = set()
+# By their hashes, so that nothing that a program was compiled from is kept.
+_FIRST_CALLS: dict[int, threading.Lock] = {}
+_COMPILED: set[int] = set()
 
 
 @contextlib.contextmanager
@@ -70,12 +71,14 @@ def compiling_once(*program: Hashable) -> Iterator[None]:
     Args:
         program: what tells it from others: its function, what is static, its shapes.
     """
-    if program in _COMPILED:
+    known = hash(program)
+    if known in _COMPILED:
         yield
         return
-    with _FIRST_CALLS.setdefault(program, threading.Lock()):
+    with _FIRST_CALLS.setdefault(known, threading.Lock()):
         yield
-    _COMPILED.add(program)
+    _COMPILED.add(known)
+    _FIRST_CALLS.pop(known, None)
 
 
 def options_on_cpu(wanted: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,4 +232,6 @@ def _stability(options: argparse.Namespace) -> None:
     from richregime import varying
 
     root = find_root(options.root)
-    varying.measure(root, options.chapters, seeds=options.seeds, perturb=options.perturb)
+    varying.measure(
+        root, options.chapters, seeds=options.seeds, perturb=options.perturb
+    )

@@ -63,6 +63,11 @@ class Adaptive:
     In float32 that is $6 \cdot 10^{-6}$ of it, so that a flow can be followed for about
     $10^5$ of its fastest times, and no longer: take float64, or `Descent`.
 
+    On CPU it is compiled quickly: about a second less, and steps take 1.2 to 1.9 times
+    as long. For integrations of many seconds the environment variable
+    `XLA_FLAGS=--xla_cpu_use_fusion_emitters=true` asks for the faster code; it is part
+    of the keys of runs.
+
     Attributes:
         rtol: relative error that a step may make.
         atol: absolute error that a step may make.

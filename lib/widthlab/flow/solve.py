@@ -72,8 +72,8 @@ def solve(
         packed = jax.tree.map(lambda v: v[taken], (members, grid, shares, steps))
         packed = jax.device_put(packed, spread)
         platform = mesh.devices.flat[0].platform
-        # An adaptive integration compiles for far longer than most flows take; steps of
-        # descent are many, and slower by a quarter in quickly compiled code.
+        # An adaptive integration compiles for longer than most of them run; the many
+        # steps of a descent are slower by a quarter in quickly compiled code.
         brief = static is not None
         program = compiled(_solve_all, platform, static=(0, 1, 2), brief=brief)
         ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))

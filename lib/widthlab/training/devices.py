@@ -172,10 +172,10 @@ def members_mesh(devices: Sequence[Any], members: int) -> Mesh:
 
 
 def deal(real: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deal members to devices in turn, so that every device has as many that run.
+    """Deal members to devices, forth and back, so that each has as many that run.
 
     Devices take equal runs of consecutive places. Neighbours in a sweep often cost
-    alike, so that without this one device could have all that are long.
+    alike, and often every second one does: this gives no device all that are long.
 
     Args:
         real: whether each member runs or only fills up.
@@ -187,5 +187,7 @@ def deal(real: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
     """
     count = len(real)
     hand = np.append(np.argsort(~real, kind="stable"), [-1] * (-count % devices))
-    taken = hand.astype(int).reshape(-1, devices).T.ravel()
+    rounds = hand.astype(int).reshape(-1, devices)
+    rounds[1::2] = rounds[1::2, ::-1]
+    taken = rounds.T.ravel()
     return taken, np.argsort(taken, kind="stable")[len(taken) - count :]

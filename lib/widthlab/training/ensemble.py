@@ -176,7 +176,7 @@ class _Program:
         shape = (members.real.shape[0], self.plan.steps, self._drawn)
         orders = jax.ShapeDtypeStruct(shape, jnp.int32) if self._drawn else None
         begun = self._begin.eval_shape(*self._own(members))
-        state = member.start(self.plan, members, begun, orders)
+        state = member.start(self.plan, members, begun, orders, jax.ShapeDtypeStruct)
         place = NamedSharding(self.mesh, PartitionSpec("members"))
         return jax.tree.map(
             lambda v: jax.ShapeDtypeStruct(v.shape, v.dtype, sharding=place), state

@@ -52,21 +52,20 @@ def begin(plan: Plan, key: Any, scales: Scales, base_lr: Any) -> Begun:
     return Begun(parameters, multipliers, rule.init(parameters))
 
 
-def start(plan: Plan, members: Members, begun: Begun, order: Any) -> State:
-    """Return all members before their first step; arrays that begin alike are NumPy's.
+def start(
+    plan: Plan, members: Members, begun: Begun, order: Any, zeros: Any = np.zeros
+) -> State:
+    """Return all members before their first step.
 
     Args:
         plan: what is compiled in.
-        members: the members, or their form.
+        members: the members.
         begun: what `begin` returned for them, or its form.
-        order: the batches of all steps, unless there is a stream or no batch.
+        order: the batches of all steps, or their form; None for a stream or no batches.
+        zeros: makes an array of a shape and type. Those of NumPy take no memory before
+            they are read; `jax.ShapeDtypeStruct` makes a form.
     """
     count, dtype = len(members.stop_below), members.scales.std.dtype
-
-    def filled(value: float, dtype: Any, *shape: int) -> Any:
-        # Zeros and no NaN where no step was taken: JAX_DEBUG_NANS would stop at it.
-        return np.full((count, *shape), value, dtype)
-
     measure = jax.vmap(functools.partial(_measured, plan))
     measures = plan.sees_curvature or plan.track
     measured = jax.eval_shape(measure, begun.optimizer) if measures else {}
@@ -75,14 +74,15 @@ def start(plan: Plan, members: Members, begun: Begun, order: Any) -> State:
         *begun,
         scales=members.scales,
         order=order,
-        losses=filled(0, dtype, plan.steps),
-        step=filled(0, np.int32),
+        # Zeros and no NaN where no step was taken: JAX_DEBUG_NANS would stop at it.
+        losses=zeros((count, plan.steps), dtype),
+        step=zeros((count,), np.int32),
         stop_below=members.stop_below,
         running=members.real,
-        diverged_at=filled(-1, np.int32),
+        diverged_at=np.full(count, -1, np.int32),  # pyright: ignore[reportArgumentType]
         target=members.target,
         tracked={
-            name: filled(0, dtype, plan.steps, *value.shape[1:])
+            name: zeros((count, plan.steps, *value.shape[1:]), dtype)
             for name, value in measured.items()
         },
         stream=stream(members.key, 3) if plan.stream else None,
