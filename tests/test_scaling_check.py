@@ -224,6 +224,45 @@ def test_a_cell_in_a_loop_that_cannot_be_watched_is_refused(vectors):
         check(build, vectors, loss)
 
 
+class Shifted(nnx.Module):
+    """A network whose inputs a constant is added to, held in some way."""
+
+    def __init__(self, width, rngs, hold, wrap):
+        self.shift = hold(np.linspace(0, 1, 8, dtype="float32"))
+        inner = nnx.Linear(8, width, rngs=rngs)
+        self.inner = nnx.WeightNorm(inner, rngs=rngs) if wrap else inner
+        self.outer = nnx.Linear(width, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.outer(nnx.relu(self.inner(x + self.shift[...])))
+
+
+@pytest.mark.parametrize(
+    ("hold", "wrap", "place"),
+    [
+        (lambda v: nnx.Variable(jnp.asarray(v)), False, None),
+        (lambda v: v, False, None),
+        (jnp.asarray, False, "shift, of a Shifted"),
+        (lambda v: v, True, "inner.scales, of a WeightNorm"),
+    ],
+    ids=["variable", "numpy", "bare", "weight-norm"],
+)
+def test_an_array_that_is_no_variable_is_refused_where_it_is_lost(
+    hold, wrap, place, vectors
+):
+    def build(width, rngs):
+        return Shifted(width, rngs, hold, wrap)
+
+    options = {"widths": (16, 32, 64), "seeds": 2}
+    if place is None:
+        assert len(check(build, vectors, **options).frame)
+        return
+    with pytest.raises(
+        scaling.ScalingError, match=f"{place}, is an array and no variable"
+    ):
+        check(build, vectors, **options)
+
+
 def test_a_loss_that_shows_no_output_is_refused(vectors):
     for loss in (
         lambda model, batch: jnp.float32(1.0),

@@ -74,10 +74,10 @@ def measure_activity(
         Arrays of shape (plans, keys).
 
     Raises:
-        ScalingError: the models are random when they run.
+        ScalingError: the models are random when they run, or hold bare arrays.
     """
     made = plans[0]
-    graph = nnx.graphdef(draw.model)
+    graph = draw.graph
     factors, numbers = stacked(plans)
 
     def begin(given: Any, drawn: Any) -> Any:

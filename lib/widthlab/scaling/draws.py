@@ -11,8 +11,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from widthlab.scaling.errors import ScalingError
 from widthlab.scaling.programs import Program
-from widthlab.scaling.survey import Build, Path, Width, by_path, parameters
+from widthlab.scaling.survey import (
+    Build,
+    Path,
+    Width,
+    by_path,
+    parameters,
+    refuse_bare_arrays,
+)
+
+KEY = np.zeros(2, np.uint32)
+"""Any key, as a number."""
 
 
 class Draw:
@@ -26,11 +37,11 @@ class Draw:
         """Hold what makes the models."""
         self._build, self._width = build, width
 
-        def one(key: Any) -> Any:
-            model = build(width, nnx.Rngs(jax.random.wrap_key_data(key)))
-            return nnx.as_pure(nnx.state(model))
+        self._draw = Program(self._one)
 
-        self._draw = Program(one)
+    def _one(self, key: Any) -> Any:
+        model = self._build(self._width, nnx.Rngs(jax.random.wrap_key_data(key)))
+        return nnx.as_pure(nnx.state(model))
 
     def __call__(self, keys: np.ndarray) -> Any:
         """Return the states of models, a model a key in front.
@@ -44,6 +55,29 @@ class Draw:
     def model(self) -> nnx.Module:
         """One of them without numbers."""
         return nnx.eval_shape(lambda: self._build(self._width, nnx.Rngs(0)))
+
+    @functools.cached_property
+    def graph(self) -> nnx.GraphDef:
+        """What makes models of the states that are drawn.
+
+        Raises:
+            ScalingError: a module holds an array that is no variable.
+        """
+        graph = nnx.graphdef(self.model)
+        try:
+            refuse_bare_arrays(self.model)
+        except ScalingError:
+            if not self._fit(graph):
+                raise
+        return graph
+
+    def _fit(self, graph: nnx.GraphDef) -> bool:
+        """Whether states are of this form: those with arrays of NumPy's are, too."""
+        try:
+            jax.eval_shape(lambda key: nnx.state(nnx.merge(graph, self._one(key))), KEY)
+        except ValueError:
+            return False
+        return True
 
     def log_sizes(self, keys: np.ndarray) -> dict[Path, np.ndarray]:
         """Return the logarithm of each parameter's size by key."""

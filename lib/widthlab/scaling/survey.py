@@ -125,6 +125,10 @@ def survey(build: Build, width: Width, at_base: Looked) -> list[Parameter]:
     ]
 
 
+_OF_NNX = (nnx.Variable, nnx.Module)
+_BARE = (jax.Array, jax.ShapeDtypeStruct)
+
+
 def abstract(build: Build, width: Width) -> nnx.Module:
     """Return the model without numbers: shapes and types alone.
 
@@ -141,6 +145,8 @@ def abstract(build: Build, width: Width) -> nnx.Module:
     try:
         model = nnx.eval_shape(make)
     except Exception as error:
+        if given and isinstance(given[0], nnx.Module):
+            refuse_bare_arrays(given[0])
         raise ScalingError(
             f"build(width={width}, rngs) fails: {type(error).__name__}: {error}. A "
             f"model is looked at {MULTIPLES} times the base width: choose a base_width "
@@ -157,6 +163,27 @@ def abstract(build: Build, width: Width) -> nnx.Module:
     raise ScalingError(
         f"build returned {type(given[0]).__name__}; it must return a flax.nnx.Module"
     )
+
+
+def refuse_bare_arrays(model: nnx.Module) -> None:
+    """Refuse arrays of JAX that a module holds as they are.
+
+    Flax takes them for constants while a model is traced, and for state elsewhere.
+
+    Raises:
+        ScalingError: there is one.
+    """
+    for path, module in nnx.iter_modules(model):
+        for name, value in vars(module).items():
+            leaves = jax.tree.leaves(value, is_leaf=lambda v: isinstance(v, _OF_NNX))
+            if any(isinstance(leaf, _BARE) for leaf in leaves):
+                place = ".".join(map(str, (*path, name)))
+                raise ScalingError(
+                    f"{place}, of a {type(module).__name__}, is an array and no "
+                    "variable of flax.nnx; hold it as nnx.Variable(...), which is not "
+                    "trained, or as an array of NumPy, or make it where it is used "
+                    "(nnx.WeightNorm holds one, its scales, and cannot be checked)"
+                )
 
 
 def shapes(model: nnx.Module) -> dict[Path, tuple[int, ...]]:

@@ -117,7 +117,7 @@ class TrainedWidth(Computed):
         """Losses by plan, rate and seed of what is drawn: one program trains all."""
         made = plans[0]
         factors, numbers = stacked(plans)
-        graph = nnx.graphdef(draw.model)
+        graph = draw.graph
 
         def begin(given: Any, lr: Any, drawn: Any) -> Carry:
             model = nnx.merge(graph, drawn)
