@@ -69,7 +69,7 @@ def start(
     measure = jax.vmap(functools.partial(_measured, plan))
     measures = plan.sees_curvature or plan.track
     measured = jax.eval_shape(measure, begun.optimizer) if measures else {}
-    stream = jax.vmap(jax.random.fold_in, (0, None))
+    fold = jax.vmap(jax.random.fold_in, (0, None))
     return State(
         *begun,
         scales=members.scales,
@@ -85,7 +85,7 @@ def start(
             name: zeros((count, plan.steps, *value.shape[1:]), dtype)
             for name, value in measured.items()
         },
-        stream=stream(members.key, 3) if plan.stream else None,
+        stream=fold(members.key, 3) if plan.stream else None,
         base_lr=members.base_lr,
     )
 

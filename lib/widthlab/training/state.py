@@ -81,20 +81,11 @@ class Plan:
         """The plan whose members begin as those of this one do, and of many others.
 
         Neither the draw of the weights nor the optimizer's state sees activation, loss,
-        batches or steps: plans that differ in these share one compiled program.
+        examples or steps: plans that differ in these share one compiled program.
         """
         shape = attrs.evolve(self.shape, activation="relu", rounding="none")
-        return Plan(
-            shape,
-            "mse",
-            self.optimizer,
-            None,
-            0,
-            1,
-            self.dtype,
-            self.schedule,
-            self.track,
-        )
+        unseen = {"loss": "mse", "batch_size": None, "steps": 0, "train_size": 1}
+        return attrs.evolve(self, shape=shape, **unseen, stream=None)
 
     @property
     def flops_per_step(self) -> int:
