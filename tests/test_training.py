@@ -35,7 +35,7 @@ from widthlab.training.devices import DeviceMemoryError
 from widthlab.training.ensemble import trace_counts, train
 from widthlab.training.optimizer import Optimizer, scale_by_width
 from widthlab.training.state import Data, Members, Plan, Probe
-from widthlab.training.turns import deal, members_per_batch
+from widthlab.training.turns import deal, members_per_batch, take_turns
 
 SHAPE = Shape(input_dim=8, widths=(12, 16), output_dim=3, activation="tanh")
 NAMES = ("sp-lr/n", "ntk", "ip", "mup")
@@ -183,25 +183,32 @@ def test_what_only_training_sees_is_not_compiled_into_the_beginning():
     assert adam.beginning != one.beginning
 
 
+@given(count=st.integers(1, 40), devices=st.integers(1, 9))
+def test_flows_are_dealt_so_that_devices_have_as_many(count, devices):
+    devices = min(devices, count)
+    taken, places = deal(count, devices)
+    assert len(taken) % devices == 0 and len(taken) - count < devices
+    np.testing.assert_array_equal(taken[places], np.arange(count))
+    each = (taken >= 0).reshape(devices, -1).sum(1)
+    assert each.max() - each.min() <= 1
+
+
 @given(
-    real=st.lists(st.booleans(), min_size=1, max_size=40),
-    devices=st.integers(1, 9),
-    batch=st.integers(1, 5),
+    members=st.lists(
+        st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=40
+    ),
+    together=st.integers(1, 9),
 )
-def test_members_are_dealt_so_that_devices_have_as_many_to_run(real, devices, batch):
-    real = np.array(real)
-    devices = min(devices, len(real))
-    turns, places = deal(real, devices, batch)
-    together = devices * batch
+def test_members_that_are_alike_take_turns_together(members, together):
+    real, alike = map(np.array, zip(*members, strict=True))
+    turns, places = take_turns(real, alike, together)
     assert turns.shape == (-(-len(real) // together), together)
-    np.testing.assert_array_equal(turns.ravel()[places], np.arange(len(real)))
-    runs = by_device(real[turns] & (turns >= 0), devices)
-    assert runs.max() - runs.min() <= 1
-
-
-def by_device(turns, devices):
-    """Sums over the members that each device takes."""
-    return turns.reshape(len(turns), devices, -1).sum((0, 2))
+    taken = turns.ravel()
+    np.testing.assert_array_equal(taken[places], np.arange(len(real)))
+    assert np.all(taken[len(real) :] == -1)
+    running = [m for m in taken[: len(real)] if real[m]]
+    np.testing.assert_array_equal(running, taken[: real.sum()])
+    assert np.all(np.diff(alike[running]) >= 0)
 
 
 def test_training_leaves_what_it_is_given():
@@ -215,12 +222,11 @@ def test_training_leaves_what_it_is_given():
         np.testing.assert_array_equal(results[0].losses, other.losses)
 
 
-def test_neighbours_and_every_second_member_are_shared_out():
-    cases = itertools.product((1, 2, 4), (2, 4), (1, 2, 4))
-    for period, devices, batch in cases:
-        turns, _ = deal(np.ones(16, bool), devices, batch)
-        long = by_device(turns % (2 * period) < period, devices)
-        assert len(set(long)) == 1, (period, devices, batch)
+def test_neighbours_and_every_second_flow_are_shared_out():
+    for period, devices in ((1, 2), (2, 2), (2, 4), (4, 2), (4, 4)):
+        taken, _ = deal(16, devices)
+        long = (taken % (2 * period) < period).reshape(devices, -1).sum(1)
+        assert len(set(long)) == 1, (period, devices)
 
 
 def test_histories_that_do_not_fit_are_refused_without_a_byte_of_them(monkeypatch):

@@ -23,7 +23,7 @@ from widthlab.flow.integrators import (
 )
 from widthlab.flow.trajectory import Trajectory
 from widthlab.training.devices import precision, use_all_cores
-from widthlab.training.turns import deal, joined, members_mesh, over_members
+from widthlab.training.turns import deal, members_mesh
 
 
 def solve(
@@ -69,20 +69,17 @@ def solve(
         static = method if isinstance(method, Adaptive) else None
         mesh = members_mesh(jax.local_devices(), count)
         spread = NamedSharding(mesh, PartitionSpec("members"))
-        turns, places = deal(np.ones(count, bool), mesh.size)
-        packed = (members, grid, shares, steps)
+        taken, places = deal(count, mesh.size)
+        packed = jax.tree.map(lambda v: v[taken], (members, grid, shares, steps))
+        packed = jax.device_put(packed, spread)
         platform = mesh.devices.flat[0].platform
         # An adaptive integration compiles for longer than most of them run; the many
         # steps of a descent are slower by a quarter in quickly compiled code.
         brief = static is not None
-        program = compiled(_solve_turn, platform, static=(0, 1, 2), brief=brief)
-        left = []
-        for turn in turns:
-            part = jax.tree.map(lambda v, turn=turn: v[turn], packed)
-            left.append(program(static, observe, mesh, jax.device_put(part, spread)))
-        ends = joined(left, places)
+        program = compiled(_solve_all, platform, static=(0, 1, 2), brief=brief)
+        ends = jax.tree.map(np.asarray, program(static, observe, mesh, packed))
         ends = ends._replace(observed=_where_reached(ends.is_reached, ends.observed))
-        return [_trajectory(ends, index) for index in range(count)]
+        return [_trajectory(ends, index) for index in places.tolist()]
 
 
 def _where_reached(reached: np.ndarray, observed: Any) -> Any:
@@ -146,7 +143,7 @@ def rows_of_times(times: Any, count: int, dtype: str) -> np.ndarray:
     return grid
 
 
-def _solve_turn(
+def _solve_all(
     method: Adaptive | None, observe: Observe, mesh: Mesh, packed: Any
 ) -> End:
     def one(member: Any) -> End:
@@ -155,9 +152,16 @@ def _solve_turn(
             return descend(flow, times, share, step, observe)
         return integrate(flow, times, share, method, observe)
 
-    # One flow to a device: steps of different flows do not wait for one another, and a
-    # product of two matrices keeps a core busy.
-    return over_members(mesh, one, packed)
+    # One after another on each device: steps of different flows do not wait for
+    # one another, and a product of two matrices keeps a core busy.
+    spread = PartitionSpec("members")
+    return jax.shard_map(
+        lambda members: jax.lax.map(one, members),
+        mesh=mesh,
+        in_specs=spread,
+        out_specs=spread,
+        check_vma=False,
+    )(packed)
 
 
 def _trajectory(ends: End, index: int) -> Trajectory:

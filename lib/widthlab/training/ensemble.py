@@ -37,11 +37,11 @@ from widthlab.training.state import (
     Trained,
 )
 from widthlab.training.turns import (
-    deal,
     joined,
     members_mesh,
     members_per_batch,
     over_members,
+    take_turns,
 )
 
 _TRACES: dict[str, int] = {}
@@ -80,7 +80,8 @@ def train(
         mesh = members_mesh(devices or jax.local_devices(), members.real.shape[0])
         real = np.asarray(members.real)
         batch = members_per_batch(_platform(mesh), -(-len(real) // mesh.size))
-        turns, back = deal(real, mesh.size, batch)
+        fastest = np.max(np.asarray(members.scales.lr), axis=1)
+        turns, back = take_turns(real, fastest, batch * mesh.size)
         # Copies, since training takes the memory of what it is given.
         parts = [
             _place(_taking(members, turn), mesh, may_alias=False) for turn in turns

@@ -1,4 +1,4 @@
-"""Turns: how many members an ensemble's devices take at a time, and which."""
+"""Turns: which members an ensemble's devices take, how many at a time."""
 
 from __future__ import annotations
 
@@ -26,33 +26,47 @@ def members_per_batch(platform: str, members: int) -> int:
     return 1 if platform == "cpu" else members
 
 
-def deal(
-    real: np.ndarray, devices: int, batch: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
-    """Deal members to devices, forth and back, so that each has as many that run.
+def deal(count: int, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal members to devices that each go through theirs on their own.
 
-    Neighbours in a sweep often cost alike, and often every second one does: this gives
-    no device all that are long.
+    Forth and back: neighbours often cost alike, and often every second one does, and
+    this gives no device all that are long.
 
     Args:
-        real: whether each member runs or only fills up.
-        devices: number of devices.
-        batch: how many members a device takes at a time.
+        count: number of members.
+        devices: number of devices, which take equal runs of consecutive places.
 
     Returns:
-        Which members take each turn, `batch` for each device in order, where -1 (the
-        last, to NumPy) fills up; and the place of each member in all turns together.
+        Which member takes each place, where -1 (the last, to NumPy) fills up, and the
+        place of each member.
     """
-    count = len(real)
-    hand = np.argsort(~real, kind="stable")
-    filled = np.pad(hand, (0, -count % (devices * batch)), constant_values=-1)
-    rounds = filled.reshape(-1, devices)
+    extra = -count % devices
+    hand = np.pad(np.arange(count), (0, extra), constant_values=-1)
+    rounds = hand.reshape(-1, devices)
     rounds[1::2] = rounds[1::2, ::-1]
-    turns = (
-        rounds.reshape(-1, batch, devices).swapaxes(1, 2).reshape(-1, devices * batch)
-    )
-    taken = turns.ravel()
-    return turns, np.argsort(taken, kind="stable")[len(taken) - count :]
+    taken = rounds.T.ravel()
+    return taken, np.argsort(taken, kind="stable")[extra:]
+
+
+def take_turns(
+    real: np.ndarray, alike: np.ndarray, together: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put members into turns, whose devices wait for one another at the end.
+
+    Args:
+        real: whether each member runs or only fills up; those that do come first.
+        alike: a number for each member. Neighbours in its order take a turn together:
+            where learning rates differ, those that diverge, and so end early, often do.
+        together: how many members take a turn.
+
+    Returns:
+        Which members take each turn, where -1 (the last, to NumPy) fills up; and the
+        place of each member in all turns together.
+    """
+    hand = np.lexsort((alike, ~real))
+    extra = -len(hand) % together
+    taken = np.pad(hand, (0, extra), constant_values=-1)
+    return taken.reshape(-1, together), np.argsort(taken, kind="stable")[extra:]
 
 
 def over_members(mesh: Mesh, one: Callable, members: Any, *shared: Any) -> Any:
