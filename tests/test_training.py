@@ -162,6 +162,17 @@ def test_one_trace_for_a_grid():
     assert follow(here, grid, checkpoints=(0, 3, 6)).traces == 0
 
 
+def test_a_program_does_not_depend_on_how_many_it_trains():
+    """On a CPU: the runs of a second, larger ensemble find the first one's programs."""
+    here = plan(shape=attrs.evolve(SHAPE, widths=(9, 15)), dtype="float32")
+    device = jax.local_devices()[:1]
+    few, more = (members(here, RUNS[:n]) for n in (2, len(RUNS)))
+    first = train(here, few, data(), (6,), devices=device)
+    then = train(here, more, data(), (6,), devices=device)
+    assert (first.traces, then.traces) == (3, 0)
+    np.testing.assert_array_equal(first.losses, then.losses[:2])
+
+
 def test_what_only_training_sees_is_not_compiled_into_the_beginning():
     """Other activations, losses, batches and steps start from the same bits."""
     one = plan(shape=attrs.evolve(SHAPE, widths=(10, 14)), dtype="float32")
