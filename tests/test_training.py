@@ -31,11 +31,10 @@ from widthlab.parametrization import Role, get
 from widthlab.probes import Performance
 from widthlab.runs.experiment import Experiment
 from widthlab.training import ensemble as training
-from widthlab.training.devices import DeviceMemoryError
+from widthlab.training.devices import DeviceMemoryError, deal, members_per_batch
 from widthlab.training.ensemble import trace_counts, train
 from widthlab.training.optimizer import Optimizer, scale_by_width
 from widthlab.training.state import Data, Members, Plan, Probe
-from widthlab.training.turns import deal, members_per_batch, take_turns
 
 SHAPE = Shape(input_dim=8, widths=(12, 16), output_dim=3, activation="tanh")
 NAMES = ("sp-lr/n", "ntk", "ip", "mup")
@@ -162,17 +161,6 @@ def test_one_trace_for_a_grid():
     assert follow(here, grid, checkpoints=(0, 3, 6)).traces == 0
 
 
-def test_a_program_does_not_depend_on_how_many_it_trains():
-    """On a CPU: the runs of a second, larger ensemble find the first one's programs."""
-    here = plan(shape=attrs.evolve(SHAPE, widths=(9, 15)), dtype="float32")
-    device = jax.local_devices()[:1]
-    few, more = (members(here, RUNS[:n]) for n in (2, len(RUNS)))
-    first = train(here, few, data(), (6,), devices=device)
-    then = train(here, more, data(), (6,), devices=device)
-    assert (first.traces, then.traces) == (3, 0)
-    np.testing.assert_array_equal(first.losses, then.losses[:2])
-
-
 def test_what_only_training_sees_is_not_compiled_into_the_beginning():
     """Other activations, losses, batches and steps start from the same bits."""
     one = plan(shape=attrs.evolve(SHAPE, widths=(10, 14)), dtype="float32")
@@ -194,32 +182,18 @@ def test_what_only_training_sees_is_not_compiled_into_the_beginning():
     assert adam.beginning != one.beginning
 
 
-@given(count=st.integers(1, 40), devices=st.integers(1, 9))
-def test_flows_are_dealt_so_that_devices_have_as_many(count, devices):
-    devices = min(devices, count)
-    taken, places = deal(count, devices)
-    assert len(taken) % devices == 0 and len(taken) - count < devices
-    np.testing.assert_array_equal(taken[places], np.arange(count))
-    each = (taken >= 0).reshape(devices, -1).sum(1)
-    assert each.max() - each.min() <= 1
-
-
 @given(
-    members=st.lists(
-        st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=40
-    ),
-    together=st.integers(1, 9),
+    real=st.lists(st.booleans(), min_size=1, max_size=40),
+    devices=st.integers(1, 9),
 )
-def test_members_that_are_alike_take_turns_together(members, together):
-    real, alike = map(np.array, zip(*members, strict=True))
-    turns, places = take_turns(real, alike, together)
-    assert turns.shape == (-(-len(real) // together), together)
-    taken = turns.ravel()
+def test_members_are_dealt_so_that_devices_have_as_many_to_run(real, devices):
+    real = np.array(real)
+    devices = min(devices, len(real))
+    taken, places = deal(real, devices)
+    assert len(taken) % devices == 0 and len(taken) - len(real) < devices
     np.testing.assert_array_equal(taken[places], np.arange(len(real)))
-    assert np.all(taken[len(real) :] == -1)
-    running = [m for m in taken[: len(real)] if real[m]]
-    np.testing.assert_array_equal(running, taken[: real.sum()])
-    assert np.all(np.diff(alike[running]) >= 0)
+    runs = (real[taken] & (taken >= 0)).reshape(devices, -1).sum(1)
+    assert runs.max() - runs.min() <= 1
 
 
 def test_training_leaves_what_it_is_given():
@@ -233,9 +207,9 @@ def test_training_leaves_what_it_is_given():
         np.testing.assert_array_equal(results[0].losses, other.losses)
 
 
-def test_neighbours_and_every_second_flow_are_shared_out():
+def test_neighbours_and_every_second_member_are_shared_out():
     for period, devices in ((1, 2), (2, 2), (2, 4), (4, 2), (4, 4)):
-        taken, _ = deal(16, devices)
+        taken, _ = deal(np.ones(16, bool), devices)
         long = (taken % (2 * period) < period).reshape(devices, -1).sum(1)
         assert len(set(long)) == 1, (period, devices)
 

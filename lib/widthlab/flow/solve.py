@@ -22,8 +22,7 @@ from widthlab.flow.integrators import (
     losses,
 )
 from widthlab.flow.trajectory import Trajectory
-from widthlab.training.devices import precision, use_all_cores
-from widthlab.training.turns import deal, members_mesh
+from widthlab.training.devices import deal, members_mesh, precision, use_all_cores
 
 
 def solve(
@@ -69,7 +68,7 @@ def solve(
         static = method if isinstance(method, Adaptive) else None
         mesh = members_mesh(jax.local_devices(), count)
         spread = NamedSharding(mesh, PartitionSpec("members"))
-        taken, places = deal(count, mesh.size)
+        taken, places = deal(np.ones(count, bool), mesh.size)
         packed = jax.tree.map(lambda v: v[taken], (members, grid, shares, steps))
         packed = jax.device_put(packed, spread)
         platform = mesh.devices.flat[0].platform

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from widthlab.compilation import ONE_THREAD_A_PRODUCT
 from widthlab.settings import pinned, xla_flags
@@ -60,6 +62,17 @@ def _compile_for_same_bits() -> None:
         given.setdefault(name, f"--{name}={str(value).lower()}")
     # XLA reads it once, when JAX is first used.
     os.environ["XLA_FLAGS"] = " ".join(given.values())
+
+
+def members_per_batch(platform: str, members: int) -> int:
+    """Choose how many members of a device's share are batched in one computation.
+
+    An accelerator wants all at once. On CPU one at a time is as fast, within noise
+    (`benchmarks/training.py --layouts`), and training has the same bits whichever other
+    members there are, and on however many cores. What probes measure may differ in
+    the last bit where a core has a single member, whose program has no loop.
+    """
+    return 1 if platform == "cpu" else members
 
 
 class DeviceMemoryError(MemoryError):
@@ -151,3 +164,30 @@ def precision(dtype: str) -> Iterator[None]:
     x64 = jax.enable_x64(dtype == "float64")
     with pinned(), x64, jax.default_matmul_precision("highest"):
         yield
+
+
+def members_mesh(devices: Sequence[Any], members: int) -> Mesh:
+    """Return a mesh of as many of the devices as there are members to spread."""
+    return Mesh(np.array(devices[: max(1, min(len(devices), members))]), ("members",))
+
+
+def deal(real: np.ndarray, devices: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deal members to devices, forth and back, so that each has as many that run.
+
+    Devices take equal runs of consecutive places. Neighbours in a sweep often cost
+    alike, and often every second one does: this gives no device all that are long.
+
+    Args:
+        real: whether each member runs or only fills up.
+        devices: number of devices.
+
+    Returns:
+        Which member takes each place, where -1 (the last, to NumPy) fills up, and the
+        place of each member.
+    """
+    count = len(real)
+    hand = np.append(np.argsort(~real, kind="stable"), [-1] * (-count % devices))
+    rounds = hand.astype(int).reshape(-1, devices)
+    rounds[1::2] = rounds[1::2, ::-1]
+    taken = rounds.T.ravel()
+    return taken, np.argsort(taken, kind="stable")[len(taken) - count :]

@@ -1,9 +1,8 @@
 r"""Train an ensemble of MLPs of one shape in one compiled program.
 
 Seeds, learning rates and parametrizations of the members are traced numbers, so a shape
-is compiled once whatever the grid. Members are spread over the devices of a mesh, which
-take them in turns: one program trains the members of a turn, one on each device of a
-CPU, all of an accelerator's batched.
+is compiled once whatever the grid. Members are spread over the devices of a mesh; on
+each device they either run one after another inside the program or are batched.
 """
 
 from __future__ import annotations
@@ -24,7 +23,14 @@ from widthlab import perturbation
 from widthlab.compilation import compiled, compiling_once
 from widthlab.model import Shape
 from widthlab.training import member
-from widthlab.training.devices import DeviceMemoryError, memory_limit, precision
+from widthlab.training.devices import (
+    DeviceMemoryError,
+    deal,
+    members_mesh,
+    members_per_batch,
+    memory_limit,
+    precision,
+)
 from widthlab.training.losses import LOSSES
 from widthlab.training.path import NO_RATIO
 from widthlab.training.state import (
@@ -35,13 +41,6 @@ from widthlab.training.state import (
     Probe,
     State,
     Trained,
-)
-from widthlab.training.turns import (
-    joined,
-    members_mesh,
-    members_per_batch,
-    over_members,
-    take_turns,
 )
 
 _TRACES: dict[str, int] = {}
@@ -79,33 +78,33 @@ def train(
     with precision(plan.dtype):
         mesh = members_mesh(devices or jax.local_devices(), members.real.shape[0])
         real = np.asarray(members.real)
-        batch = members_per_batch(_platform(mesh), -(-len(real) // mesh.size))
-        fastest = np.max(np.asarray(members.scales.lr), axis=1)
-        turns, back = take_turns(real, fastest, batch * mesh.size)
-        # Copies, since training takes the memory of what it is given.
-        parts = [
-            _place(_taking(members, turn), mesh, may_alias=False) for turn in turns
-        ]
+        dealt, back = deal(real, mesh.size)
+        # A copy, since training takes the memory of what it is given.
+        members = _place(_laid(members, dealt), mesh, may_alias=False)
         data = jax.device_put(
             _cast(data, plan.dtype), NamedSharding(mesh, PartitionSpec())
         )
         before = sum(_TRACES.values())
         program = _Program(plan, mesh)
         look = _Look(plan.shape, plan.loss, tuple(probes), mesh)
-        _check_memory(program, parts, data)
-        states = [program.start(part) for part in parts]
-        initial = [jax.tree.map(_copy, state.parameters) for state in states]
+        _check_memory(program, members, data)
+        state = program.start(members)
+        # Out of the program, which is the same with and without.
+        if number := perturbation.chosen():
+            weights = perturbation.moved(state.parameters, number)
+            state = state._replace(parameters=weights)
+        initial = jax.tree.map(_copy, state.parameters)
         observations = []
         for stop in checkpoints:
-            observed = []
-            for turn, untrained in enumerate(initial):
-                states[turn] = program.advance(states[turn], data, jnp.int32(stop))
-                observed.append(look.observe(states[turn], untrained, data))
-            observations.append(joined(observed, back))
+            state = program.advance(state, data, jnp.int32(stop))
+            observed = look.observe(state, initial, data)
+            observations.append(jax.tree.map(lambda v: np.asarray(v)[back], observed))
             if on_checkpoint is not None:
                 on_checkpoint(stop)
-        left = [(s.losses, s.diverged_at, s.step, s.tracked, s.running) for s in states]
-        losses, diverged_at, step, tracked, running = joined(left, back)
+        left = (state.losses, state.diverged_at, state.step, state.tracked)
+        (losses, diverged_at, step, tracked), running = jax.tree.map(
+            lambda v: np.asarray(v)[back], (left, state.running)
+        )
         ended = real & ~running
         stopped = (step < checkpoints[-1]) & (diverged_at < 0)
         return Trained(
@@ -144,23 +143,20 @@ def _copy(array: Array) -> Array:
     return jax.device_put(array, array.sharding, may_alias=False)
 
 
-def _taking(members: Members, turn: np.ndarray) -> Members:
-    """Return the members of a turn; those that only fill up never run."""
-    taken = jax.tree.map(lambda v: v[turn], members)
-    return taken._replace(real=taken.real & (turn >= 0))
-
-
-def _check_memory(program: _Program, parts: Sequence[Members], data: Data) -> None:
+def _check_memory(program: _Program, members: Members, data: Data) -> None:
     """Refuse an ensemble too large for its devices before anything of it is drawn."""
     devices = list(program.mesh.devices.flat)
-    kept, working = program.bytes_needed(program.state_of(parts[0]), data)
-    needed = kept * len(parts) + working
-    shared = sum(array.nbytes for array in data) * len(devices)
+    state = program.state_of(members)
     available = memory_limit(devices)
-    if available and needed + shared > available:
-        each = needed / sum(len(part.real) for part in parts)
-        fitting = int((available - shared) / each)
-        raise DeviceMemoryError(needed + shared, available, fitting)
+    needed = program.bytes_needed(state, data) * len(devices)
+    if available and needed > available:
+        once = sum(array.nbytes for array in data)
+        shared = len(devices) * once
+        each = (needed - shared) / state.running.shape[0]
+        fitting = (available - shared) / each
+        if fitting < len(devices):  # then fewer of them are used, each with the data
+            fitting = available / (each + once)
+        raise DeviceMemoryError(needed, available, int(fitting))
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,11 +172,6 @@ class _Program:
         own = self._own(members)
         with compiling_once(_begin, *own[:2], len(members.stop_below)):
             begun = self._begin(*own)
-        # Out of the program, which is the same with and without.
-        if number := perturbation.chosen():
-            begun = begun._replace(
-                parameters=perturbation.moved(begun.parameters, number)
-            )
         state = member.start(plan, members, begun, orders)
         return _place(state, self.mesh)
 
@@ -198,20 +189,19 @@ class _Program:
     def advance(self, state: State, data: Data, stop: Array) -> State:
         return self._advance(self, state, data, stop)
 
-    def bytes_needed(self, state: State, data: Data) -> tuple[int, int]:
-        """Return bytes on all devices: what a turn keeps, and what its training adds.
-
-        Kept are the members and the untrained networks that probes compare with. What
-        training adds is as the compiler counts it.
-        """
-        kept = sum(
-            leaf.size * leaf.dtype.itemsize
-            for leaf in jax.tree.leaves((state, state.parameters))
-        )
+    def bytes_needed(self, state: State, data: Data) -> int:
+        """Return a device's memory at its fullest, as the compiler counts it."""
         advance = self._advance.lower(self, state, data, jnp.int32(0)).compile()
         memory = advance.memory_analysis()
-        new = memory.output_size_in_bytes - memory.alias_size_in_bytes
-        return kept, (new + memory.temp_size_in_bytes) * self.mesh.size
+        weights = jax.tree.leaves(state.parameters)
+        own = sum(leaf.size * leaf.dtype.itemsize for leaf in weights)
+        return (
+            memory.argument_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.temp_size_in_bytes
+            + own // self.mesh.size  # the untrained networks, which probes compare with
+        )
 
     def _own(self, members: Members) -> tuple[Any, ...]:
         """Return what the members' beginning depends on."""
@@ -287,13 +277,13 @@ def _permutations(size: int, epochs: int, keys: Any) -> Array:
 
 def _begin(plan: Plan, mesh: Mesh, *own: Any) -> Begun:
     _count("begin")
-    return over_members(mesh, lambda each: member.begin(plan, *each), own)
+    return _over_members(mesh, lambda each: member.begin(plan, *each), own)
 
 
 def _advance(program: _Program, state: State, data: Data, stop: Array) -> State:
     _count("advance")
     one = functools.partial(member.advance, program.plan)
-    return over_members(program.mesh, one, state, data, stop)
+    return _over_members(program.mesh, one, state, data, stop)
 
 
 def _observe(
@@ -308,7 +298,41 @@ def _observe(
         untrained = nnx.merge(graph, initial, multipliers)
         return {p.name: p.measure(model, untrained, data, loss) for p in look.probes}
 
-    return over_members(look.mesh, one, (parameters, initial, multipliers), data)
+    return _over_members(look.mesh, one, (parameters, initial, multipliers), data)
+
+
+def _over_members(mesh: Mesh, one: Callable, members: Any, *shared: Any) -> Any:
+    """Apply a function of one member to all, over the mesh and in the chosen layout."""
+    count = jax.tree.leaves(members)[0].shape[0]
+    share = count // mesh.size
+    batch = members_per_batch(_platform(mesh), share)
+
+    def local(members: Any, *shared: Any) -> Any:
+        function = functools.partial(_apply, one, shared)
+        if batch >= share > 1:
+            return jax.vmap(function)(members)
+        return jax.lax.map(function, members, batch_size=batch if batch > 1 else None)
+
+    spread, whole = PartitionSpec("members"), PartitionSpec()
+    return jax.shard_map(
+        local,
+        mesh=mesh,
+        in_specs=(spread, *(whole for _ in shared)),
+        out_specs=spread,
+        check_vma=False,
+    )(members, *shared)
+
+
+def _apply(one: Callable, shared: tuple, members: Any) -> Any:
+    return one(members, *shared)
+
+
+def _laid(members: Members, dealt: np.ndarray) -> Members:
+    """Lay members out in an order; those that only fill up never run."""
+    if np.array_equal(dealt, np.arange(len(members.real))):
+        return members
+    laid = jax.tree.map(lambda v: v[dealt], members)
+    return laid._replace(real=laid.real & (dealt >= 0))
 
 
 def _place(members: Any, mesh: Mesh, **options: Any) -> Any:
