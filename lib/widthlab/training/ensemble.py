@@ -153,9 +153,8 @@ def _check_memory(program: _Program, members: Members, data: Data) -> None:
         once = sum(array.nbytes for array in data)
         shared = len(devices) * once
         each = (needed - shared) / state.running.shape[0]
-        fitting = (available - shared) / each
-        if fitting < len(devices):  # then fewer of them are used, each with the data
-            fitting = available / (each + once)
+        # Fewer members than devices are one to a device, each with the data.
+        fitting = max((available - shared) / each, available / (each + once))
         raise DeviceMemoryError(needed, available, int(fitting))
 
 
